@@ -1,0 +1,1 @@
+"""tdtrack: teach any detector to track, from plain detection data."""

@@ -1,0 +1,64 @@
+"""Box conventions and overlap, in NumPy.
+
+``xyxy`` is the form in memory, ``tlwh`` lives only in MOT and COCO files, ``xyah`` (centre, width over height, height)
+only in the Kalman filter. Boxes are continuous: a box from 10 to 20 is 10 pixels wide.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Boxes = NDArray[Any]
+"""``(N, 4)`` of any float type; the functions here keep it."""
+
+
+def tlwh_to_xyxy(tlwh: Boxes) -> Boxes:
+    """Turn ``(N, 4)`` left, top, width, height into corners."""
+    return np.concatenate([tlwh[..., :2], tlwh[..., :2] + tlwh[..., 2:]], axis=-1)
+
+
+def xyxy_to_tlwh(xyxy: Boxes) -> Boxes:
+    """Turn ``(N, 4)`` corners into left, top, width, height."""
+    return np.concatenate([xyxy[..., :2], xyxy[..., 2:] - xyxy[..., :2]], axis=-1)
+
+
+def xyxy_to_xyah(xyxy: Boxes) -> Boxes:
+    """Turn ``(N, 4)`` corners into centre x, centre y, width over height, height (height must be positive)."""
+    size = xyxy[..., 2:] - xyxy[..., :2]
+    centre = xyxy[..., :2] + size / 2
+    return np.concatenate([centre, size[..., :1] / size[..., 1:], size[..., 1:]], axis=-1)
+
+
+def xyah_to_xyxy(xyah: Boxes) -> Boxes:
+    """Turn ``(N, 4)`` centre x, centre y, width over height, height into corners."""
+    half = np.concatenate([xyah[..., 2:3] * xyah[..., 3:4], xyah[..., 3:4]], axis=-1) / 2
+    return np.concatenate([xyah[..., :2] - half, xyah[..., :2] + half], axis=-1)
+
+
+def box_area(xyxy: Boxes) -> NDArray[Any]:
+    """Return the ``(N,)`` area in square pixels; zero where a side is not positive."""
+    size = np.clip(xyxy[..., 2:] - xyxy[..., :2], 0, None)
+    return size[..., 0] * size[..., 1]
+
+
+def intersection(a: Boxes, b: Boxes) -> NDArray[Any]:
+    """Return the ``(N, M)`` overlap area of every box in ``a`` with every box in ``b``."""
+    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
+    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
+    size = np.clip(bottom_right - top_left, 0, None)
+    return size[..., 0] * size[..., 1]
+
+
+def iou(a: Boxes, b: Boxes) -> NDArray[Any]:
+    """Return the ``(N, M)`` intersection over union in ``[0, 1]``; zero where both boxes have no area."""
+    overlap = intersection(a, b)
+    union = box_area(a)[:, None] + box_area(b)[None, :] - overlap
+    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+
+
+def clip_to_image(xyxy: Boxes, width: int, height: int) -> Boxes:
+    """Return the boxes cut at the border of a ``width`` x ``height`` image."""
+    return np.clip(xyxy, 0, np.array([width, height, width, height], xyxy.dtype))
