@@ -30,7 +30,7 @@ def _require(condition: bool, message: str) -> None:
         raise ConfigError(message)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelConfig:
     """The joint model (Sec. 3.2).
 
@@ -93,7 +93,7 @@ class ModelConfig:
         return self.anchor_scales * len(self.anchor_aspect_ratios)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AssignConfig:
     """Which anchor learns which box (TFMG).
 
@@ -108,7 +108,7 @@ class AssignConfig:
     force_best: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LossConfig:
     """The losses (Sec. 3.4, Eq. 1 and 2).
 
@@ -129,7 +129,7 @@ class LossConfig:
     embedding_weight: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DetectConfig:
     """From raw predictions to detections (Sec. 3.2).
 
@@ -146,7 +146,7 @@ class DetectConfig:
     max_detections: int = 300
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AugmentConfig:
     """What happens to a training image (Sec. 4.2).
 
@@ -169,7 +169,7 @@ class AugmentConfig:
     contrast: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OptimizerConfig:
     """SGD with warm-up and cosine decay (Sec. 4.2, Supp. A).
 
@@ -210,7 +210,7 @@ class OptimizerConfig:
         _require(0 <= self.ema_decay < 1, f"optimizer.ema_decay is {self.ema_decay}; it must lie in [0, 1)")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DataSource:
     """One annotated data set.
 
@@ -225,7 +225,7 @@ class DataSource:
     store: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrainConfig:
     """One training run: what ``tdtrack train --config recipe.yaml`` reads.
 
@@ -280,7 +280,7 @@ class TrainConfig:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TeacherTrainConfig:
     """Training a Re-ID teacher on crops by identity (not in the paper, whose teachers come trained).
 
@@ -319,13 +319,13 @@ class TeacherTrainConfig:
     checkpoint_every: int = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AssociationConfig:
     """FairMOT's association (Sec. 3.5), and the same without appearance.
 
     Attributes:
         method: "fairmot" uses appearance and motion; "motion" the same tracker with overlap alone.
-        min_score: detections below do not take part (Supp. A: 0.5 on MOT16/17, 0.3 on MOT20; FairMOT: 0.4).
+        min_score: detections below do not take part (FairMOT: 0.4; Supp. A: 0.5 on MOT16/17, 0.3 on MOT20).
         min_new_score: an unmatched detection starts a track only from this score; never below ``min_score``
             (FairMOT: equal to ``min_score``).
         max_appearance_cost: ceiling of the blended appearance and motion cost; must be fitted to the embedding space (FairMOT: 0.4).
@@ -340,7 +340,7 @@ class AssociationConfig:
     """
 
     method: Literal["fairmot", "motion"] = "fairmot"
-    min_score: float = 0.5
+    min_score: float = 0.4
     min_new_score: float = 0.0
     max_appearance_cost: float = 0.4
     appearance_weight: float = 0.98
