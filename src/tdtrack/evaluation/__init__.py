@@ -1,1 +1,1 @@
-"""The evaluation room."""
+"""How good boxes and tracks are: average precision, CLEAR, IDF1, HOTA."""

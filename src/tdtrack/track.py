@@ -1,0 +1,145 @@
+"""One tracking job: a source or saved detections in, tracks on disk out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tdtrack.association import Tracker
+from tdtrack.config import AssociationConfig
+from tdtrack.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tdtrack.runtime.engine import Engine
+    from tdtrack.runtime.pipeline import TrackSummary
+
+__all__ = ["TrackRequest", "association_for", "run_track"]
+
+METHODS = ("fairmot", "motion")
+DEFAULT_FRAME_RATE = 30.0  # saved detections do not know theirs; FairMOT's lost time is 30 frames at 30 fps
+
+
+@dataclass(frozen=True)
+class TrackRequest:
+    """What ``tdtrack track`` was asked to do.
+
+    Attributes:
+        source: video file, image folder, MOT sequence, camera number or stream URL; ``None`` with ``detections``.
+        detections: saved detections (``.npz``) to track instead of a source.
+        model: run folder or model file; needed with a source.
+        out: result folder, or the MOT text file with ``detections``.
+        association: name of the method; ``None`` takes fairmot.
+        teacher: name or file of the Re-ID network for two-stage tracking.
+        weights: checkpoint of a named teacher.
+        device: where networks run; ``None`` takes what there is.
+        two_stage: embed crops with the teacher instead of using the model's embeddings.
+        frame_rate: frames per second, where the source does not say.
+        max_frames: stop after this many frames.
+        video: write the annotated video.
+    """
+
+    out: str
+    source: str | None = None
+    detections: str | None = None
+    model: str | None = None
+    association: str | None = None
+    teacher: str | None = None
+    weights: str | None = None
+    device: str | None = None
+    two_stage: bool = False
+    frame_rate: float | None = None
+    max_frames: int | None = None
+    video: bool = True
+
+
+def association_for(method: str | None, overrides: dict[str, Any], calibrated_ceiling: float | None) -> AssociationConfig:
+    """Merge the method, the user's settings and the ceiling a model carries.
+
+    Args:
+        method: "fairmot", "motion" or ``None`` for fairmot.
+        overrides: settings of ``AssociationConfig`` without ``method``; those equal to the default count as not set.
+        calibrated_ceiling: the appearance ceiling fitted to the model's embeddings, used unless the user set one.
+
+    Returns:
+        The association settings.
+
+    Raises:
+        ConfigError: the method is unknown.
+    """
+    if method not in (None, *METHODS):
+        raise ConfigError(f"unknown association {method!r}; choose one of {', '.join(METHODS)}")
+    config = AssociationConfig(**overrides)
+    if calibrated_ceiling is not None and config.max_appearance_cost == AssociationConfig.max_appearance_cost:
+        config = replace(config, max_appearance_cost=calibrated_ceiling)
+    return replace(config, method="motion" if method == "motion" else "fairmot")
+
+
+def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
+    """Track a source, or saved detections.
+
+    Args:
+        request: what to track and where results go.
+        overrides: settings of ``AssociationConfig`` without ``method``.
+
+    Returns:
+        Counts and rates, and why the source ended early if it did.
+
+    Raises:
+        ConfigError: the request contradicts itself.
+        MediaError: the source cannot be read.
+        OutputError: results cannot be written.
+    """
+    if (request.source is None) == (request.detections is None):
+        raise ConfigError("pass either a SOURCE or --detections FILE.npz")
+    if request.detections is not None:
+        return _track_saved(request, request.detections, overrides)
+    if request.model is None:
+        raise ConfigError(f"tracking {request.source} needs --model, a run folder or model file made by tdtrack train or teach")
+    return _track_source(request, str(request.source), request.model, overrides)
+
+
+def _track_saved(request: TrackRequest, path: str, overrides: dict[str, Any]) -> TrackSummary:
+    from tdtrack.data.replay import read_detections_npz
+    from tdtrack.runtime.pipeline import track_detections
+
+    config = association_for(request.association, overrides, None)
+    tracker = Tracker(config, frame_rate=request.frame_rate or DEFAULT_FRAME_RATE)
+    return track_detections(read_detections_npz(path), tracker, Path(request.out))
+
+
+def _track_source(request: TrackRequest, name: str, model: str, overrides: dict[str, Any]) -> TrackSummary:
+    from tdtrack.runtime.pipeline import track_source
+    from tdtrack.runtime.sources import open_source
+
+    engine, ceiling = _engine(request, model, float(overrides.get("min_score", AssociationConfig.min_score)))
+    source = open_source(name, frame_rate=request.frame_rate)
+    config = association_for(request.association, overrides, ceiling)
+    tracker = Tracker(config, frame_rate=source.frame_rate)
+    out = Path(request.out)
+    return track_source(
+        source,
+        engine,
+        tracker,
+        mot_path=out / f"{source.name}.txt",
+        jsonl_path=out / f"{source.name}.jsonl",
+        video_path=out / f"{source.name}.mp4" if request.video else None,
+        max_frames=request.max_frames,
+    )
+
+
+def _engine(request: TrackRequest, model: str, min_score: float) -> tuple[Engine, float | None]:
+    """Load the model, and the teacher in front of it for two-stage tracking; its ceiling goes with its embeddings."""
+    from tdtrack.runtime.engine import load_engine
+    from tdtrack.runtime.two_stage import TwoStageEngine
+
+    detector = load_engine(model, device=request.device)
+    appearance = detector.metadata.get("appearance", {})
+    if not request.two_stage:
+        return detector, appearance.get("max_appearance_cost")
+    if request.teacher is None:
+        raise ConfigError("--two-stage needs --teacher, the Re-ID network that embeds the crops")
+    from tdtrack.teacher import load_teacher
+
+    teacher = load_teacher(request.teacher, request.weights, request.device)
+    return TwoStageEngine(detector, teacher, min_embed_score=min_score), appearance.get("teacher_max_appearance_cost")
