@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tdtrack.boxes import xyxy_to_tlwh
 from tdtrack.errors import DataError, MissingExtraError, ShapeError
@@ -126,7 +127,7 @@ def average_precision(
 
 def _coco_curves(
     ground_truth: Sequence[LabelledBoxes], detections: Sequence[Detections], classes: list[int], min_iou: float
-) -> tuple[Any, Any]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return ``(101, K)`` precision and ``(K,)`` greatest recall of the given classes."""
     try:
         from faster_coco_eval import COCO, COCOeval_faster
@@ -135,8 +136,8 @@ def _coco_curves(
 
     images = [{"id": index + 1} for index in range(len(ground_truth))]
     categories = [{"id": class_id, "name": str(class_id)} for class_id in classes]
-    boxes = _annotations((truth.xyxy, truth.class_id, {"iscrowd": truth.ignore}) for truth in ground_truth)
-    found = _annotations((item.xyxy, item.class_id, {"score": item.score}) for item in detections)
+    boxes = _annotations("iscrowd", ((item.xyxy, item.class_id, item.ignore.astype(np.int64)) for item in ground_truth))
+    found = _annotations("score", ((item.xyxy, item.class_id, item.score) for item in detections))
     truth = COCO({"images": images, "categories": categories, "annotations": boxes}, print_function=_silent)
     result = COCO({"images": images, "categories": categories, "annotations": found}, print_function=_silent)
 
@@ -147,29 +148,19 @@ def _coco_curves(
     evaluation.evaluate()
     evaluation.accumulate()
     # The summary would read index 2 of maxDets, which is not there; the curves are what it is made from.
-    precision = np.asarray(evaluation.eval["precision"]).reshape(RECALL_LEVELS, len(classes))
-    recall = np.asarray(evaluation.eval["recall"]).reshape(len(classes))
+    precision = np.asarray(evaluation.eval["precision"], np.float64).reshape(RECALL_LEVELS, len(classes))
+    recall = np.asarray(evaluation.eval["recall"], np.float64).reshape(len(classes))
     return precision, recall
 
 
-def _annotations(images: Any) -> list[dict[str, Any]]:
-    """Build COCO annotations, ids from 1 (COCO's matcher reads 0 as "unmatched")."""
+def _annotations(field: str, images: Iterable[tuple[FloatArray, IntArray, NDArray[Any]]]) -> list[dict[str, Any]]:
+    """Build COCO annotations with one column more, ids from 1 (COCO's matcher reads 0 as "unmatched")."""
     annotations: list[dict[str, Any]] = []
-    for index, (xyxy, class_id, extra) in enumerate(images):
-        (name, values), *_ = extra.items()
-        tlwh = xyxy_to_tlwh(np.asarray(xyxy, np.float64)).tolist()
-        for box, label, value in zip(tlwh, class_id.tolist(), values.tolist()):
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": index + 1,
-                    "category_id": label,
-                    "bbox": box,
-                    "area": box[2] * box[3],
-                    "iscrowd": 0,
-                    name: int(value) if name == "iscrowd" else value,
-                }
-            )
+    for image_id, (xyxy, class_id, column) in enumerate(images, start=1):
+        tlwh = xyxy_to_tlwh(xyxy.astype(np.float64)).tolist()
+        for box, label, value in zip(tlwh, class_id.tolist(), column.tolist()):
+            row = {"id": len(annotations) + 1, "image_id": image_id, "category_id": label, "bbox": box, "area": box[2] * box[3]}
+            annotations.append(row | {"iscrowd": 0} | {field: value})
     return annotations
 
 
