@@ -244,6 +244,12 @@ class TrainConfig:
         checkpoint_every: iterations between resumable checkpoints.
         log_every: iterations between rows of the log.
         init_from: a run folder or weights file whose model weights training starts from; empty starts from scratch.
+        model: the network.
+        assign: which anchor learns which box.
+        loss: the losses and their weights.
+        detect: how validation turns predictions into detections.
+        augment: what happens to a training image.
+        optimizer: SGD, its schedule and the length of training.
     """
 
     out: str

@@ -56,7 +56,7 @@ def _records() -> list[type]:
 
 @pytest.mark.parametrize("record", _records(), ids=lambda record: record.__name__)
 def test_every_setting_says_what_it_means(record: type) -> None:
-    documented = set(re.findall(r"^    {4}(\w+): ", inspect.getdoc(record).replace("\n", "\n    "), flags=re.MULTILINE))  # type: ignore[union-attr]
+    documented = set(re.findall(r"^ {4}(\w+): ", inspect.getdoc(record) or "", flags=re.MULTILINE))
     fields = {field.name for field in dataclasses.fields(record)}
     assert fields, "a record without settings"
     assert fields == documented
