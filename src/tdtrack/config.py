@@ -101,11 +101,14 @@ class AssignConfig:
         min_positive_iou: an anchor with at least this IoU to its best box is positive.
         max_negative_iou: an anchor whose best IoU is below this is background; in between it is ignored.
         force_best: every box also gets the anchor that overlaps it most.
+        min_ignore_share: an anchor that would be background is ignored when this share of its area lies in one ignore
+            region (not in the paper, whose data sets' ignore regions it does not mention).
     """
 
     min_positive_iou: float = 0.5
     max_negative_iou: float = 0.5
     force_best: bool = True
+    min_ignore_share: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,143 @@
+"""The joint model on disk: one safetensors file that says what it is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+from tdtrack.config import ModelConfig
+from tdtrack.errors import ConfigError, WeightsError
+from tdtrack.files import atomic_write, reason_of
+from tdtrack.model.joint import JointModel
+
+__all__ = ["MODEL_FILE", "load_model", "load_weights", "read_metadata", "save_model"]
+
+MODEL_FILE = "model.safetensors"
+"""Name of the final model in a run folder."""
+
+_HEADER_KEY = "tdtrack"
+_FORMAT = 1
+
+
+def save_model(path: Path | str, model: JointModel, metadata: Mapping[str, Any]) -> None:
+    """Write weights, architecture and metadata into one file, all or nothing.
+
+    Args:
+        path: file to write; its folder is made if missing.
+        model: the model.
+        metadata: anything JSON can hold that should travel with the weights.
+
+    Raises:
+        OutputError: the file cannot be written; names it and the reason.
+    """
+    header = {"format": _FORMAT, "model": asdict(model.config), "metadata": dict(metadata)}
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    content = safetensors.torch.save(tensors, {_HEADER_KEY: json.dumps(header)})
+    with atomic_write(path, "wb") as file:
+        file.write(content)
+
+
+def load_model(path: Path | str) -> tuple[JointModel, dict[str, Any]]:
+    """Read a model back, in evaluation mode on the CPU.
+
+    Args:
+        path: a ``.safetensors`` file that :func:`save_model` wrote, or a run folder that holds ``model.safetensors``.
+
+    Returns:
+        The model and the metadata it was saved with. Its ``config.pretrained`` is False: nothing is downloaded.
+
+    Raises:
+        WeightsError: there is no such file, it is not a model of ours, or weights and architecture do not fit (names
+            the first key that differs and both shapes).
+    """
+    file = _model_file(path)
+    header = _read_header(file)
+    model = JointModel(replace(_model_config(file, header["model"]), pretrained=False))
+    load_weights(model, file)
+    return model.eval(), header["metadata"]
+
+
+def read_metadata(path: Path | str) -> dict[str, Any]:
+    """Read only the metadata of a saved model; same path and errors as :func:`load_model`."""
+    metadata: dict[str, Any] = _read_header(_model_file(path))["metadata"]
+    return metadata
+
+
+def load_weights(model: nn.Module, path: Path | str) -> None:
+    """Fill a model with saved weights, every one of them.
+
+    Args:
+        model: any module; left as it was when the weights do not fit.
+        path: as in :func:`load_model`.
+
+    Raises:
+        WeightsError: the file cannot be read, or keys and shapes are not exactly the model's; names the first that
+            differs and both shapes.
+    """
+    file = _model_file(path)
+    try:
+        tensors = safetensors.torch.load_file(file)
+    except OSError as error:
+        raise WeightsError(f"cannot read {file}: {reason_of(error)}") from error
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{file} is damaged or not a safetensors file ({error})") from error
+    _check_fit(file, tensors, model.state_dict())
+    model.load_state_dict(tensors)
+
+
+def _check_fit(file: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    mends = "load it into the architecture it was trained as"
+    for key, value in wanted.items():
+        if key not in tensors:
+            raise WeightsError(f"{file} has no {key}, the model expects it with shape {tuple(value.shape)}; {mends}")
+        if tensors[key].shape != value.shape:
+            got, want = tuple(tensors[key].shape), tuple(value.shape)
+            raise WeightsError(f"{file}: {key} has shape {got}, the model expects {want}; {mends}")
+    for key, value in tensors.items():
+        if key not in wanted:
+            raise WeightsError(f"{file} holds {key} with shape {tuple(value.shape)}, the model has no such weight; {mends}")
+
+
+def _model_file(path: Path | str) -> Path:
+    """Return the file a run folder or file path means."""
+    file = Path(path)
+    if file.is_dir():
+        file = file / MODEL_FILE
+        if not file.is_file():
+            raise WeightsError(f"{path} holds no {MODEL_FILE}; give a run folder whose training has finished")
+    elif not file.is_file():
+        raise WeightsError(f"{path} does not exist; give a run folder or a .safetensors file")
+    return file
+
+
+def _read_header(file: Path) -> dict[str, Any]:
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            entries = opened.metadata() or {}
+    except OSError as error:
+        raise WeightsError(f"cannot read {file}: {reason_of(error)}") from error
+    except safetensors.SafetensorError as error:
+        raise WeightsError(f"{file} is damaged or not a safetensors file ({error})") from error
+    if _HEADER_KEY not in entries:
+        raise WeightsError(
+            f"{file} is not a tdtrack model: its header has no {_HEADER_KEY!r} entry; give one that training wrote"
+        )
+    header: dict[str, Any] = json.loads(entries[_HEADER_KEY])
+    if header["format"] != _FORMAT:
+        raise WeightsError(f"{file} has format {header['format']}, this version reads {_FORMAT}; use the version that wrote it")
+    return header
+
+
+def _model_config(file: Path, values: Mapping[str, Any]) -> ModelConfig:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    try:
+        return ModelConfig(**fields)
+    except (TypeError, ConfigError) as error:
+        raise WeightsError(f"{file} describes an architecture this version cannot build ({error}); update tdtrack") from error
