@@ -157,8 +157,9 @@ class AugmentConfig:
         flip: probability of a horizontal flip (Sec. 4.2).
         min_scale: smallest random scale, relative to the image fitted into the input (Sec. 4.2).
         max_scale: largest random scale (Sec. 4.2).
-        min_box_side: a box whose clipped width or height falls below this many input pixels is dropped (not in the paper).
-        min_visible: a box of which less than this fraction stays inside the crop is dropped (not in the paper).
+        min_box_side: a box whose clipped width or height falls below this many input pixels counts neither as object nor
+            as background (not in the paper).
+        min_visible: the same for a box of which less than this fraction stays inside the crop (not in the paper).
         brightness: multiply pixels by a factor in ``[1 - b, 1 + b]`` (not in the paper; 0 is off).
         contrast: the same for contrast about the image mean (not in the paper; 0 is off).
     """
@@ -221,11 +222,13 @@ class DataSource:
         annotations: a COCO JSON file, or a folder of MOTChallenge sequences.
         images: folder the file names of a COCO file are relative to; empty for MOT folders.
         store: embedding store of this data set, made by ``tdtrack annotate``.
+        skip_bad_boxes: drop what ``tdtrack doctor`` reports instead of stopping; as it was when the store was made.
     """
 
     annotations: str
     images: str = ""
     store: str = ""
+    skip_bad_boxes: bool = False
 
 
 @dataclass(frozen=True)
