@@ -99,11 +99,10 @@ def normalise_crops(resized: NDArray[np.uint8]) -> FloatArray:
     Returns:
         ``(N, 3, H, W)`` float32, contiguous.
     """
-    mean = np.asarray(IMAGENET_MEAN, dtype=np.float32) * 255
-    std = np.asarray(IMAGENET_STD, dtype=np.float32) * 255
-    channels_first = np.ascontiguousarray(resized.transpose(0, 3, 1, 2))
-    normalised: FloatArray = (channels_first - mean[:, None, None]) / std[:, None, None]
-    return normalised
+    images: FloatArray = np.ascontiguousarray(resized.transpose(0, 3, 1, 2), dtype=np.float32)
+    images -= 255 * np.asarray(IMAGENET_MEAN, dtype=np.float32)[:, None, None]
+    images /= 255 * np.asarray(IMAGENET_STD, dtype=np.float32)[:, None, None]
+    return images
 
 
 def unit_rows(features: FloatArray) -> FloatArray:
@@ -117,4 +116,5 @@ def unit_rows(features: FloatArray) -> FloatArray:
     """
     rows = np.asarray(features, dtype=np.float32)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return (rows / np.maximum(length, np.finfo(np.float32).tiny)).astype(np.float32)
+    unit: FloatArray = np.divide(rows, np.maximum(length, np.finfo(np.float32).tiny), dtype=np.float32)
+    return unit

@@ -32,7 +32,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 """Architectures by torchreid's names; each call gives random weights."""
 
 # torchreid's trainer stores rank-1, a NumPy number, beside the weights; these make numbers and nothing else
-_SCALAR: Callable[..., Any] = np.float64(0).__reduce__()[0]  # type: ignore[index, assignment]
+_SCALAR: Callable[..., Any] = np.float64(0).__reduce__()[0]  # type: ignore[assignment]
 _NUMPY_SCALARS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_SCALAR, "numpy._core.multiarray.scalar"),
     (_SCALAR, "numpy.core.multiarray.scalar"),  # its name before NumPy 2
