@@ -42,11 +42,11 @@ def assign_anchors(anchors: Tensor, xyxy: Tensor, ignore: Tensor, config: Assign
     objects = torch.nonzero(~ignore).flatten()
     if len(objects) > 0:
         box, iou, anchor, anchor_iou = _best_matches(anchors, xyxy[objects])
-        assignment[iou >= config.max_negative_iou] = IGNORED
+        assignment = assignment.masked_fill(iou >= config.max_negative_iou, IGNORED)
         assignment = torch.where(iou >= config.min_positive_iou, objects[box], assignment)
     if len(objects) < len(xyxy):
         inside = _share_inside(anchors, xyxy[ignore])
-        assignment[(assignment == BACKGROUND) & (inside >= config.min_ignore_share)] = IGNORED
+        assignment = assignment.masked_fill((assignment == BACKGROUND) & (inside >= config.min_ignore_share), IGNORED)
     if len(objects) > 0 and config.force_best:
         forced = torch.full_like(assignment, len(xyxy))
         wanted = anchor_iou > 0

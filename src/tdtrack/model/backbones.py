@@ -52,7 +52,7 @@ class Backbone(nn.Module):
             if not config.pretrained:
                 raise
             raise WeightsError(
-                f"ImageNet weights of {config.backbone} cannot be had ({error}); "
+                f"ImageNet weights of {config.backbone} cannot be had ({str(error).rstrip('.')}); "
                 "check the connection or set model.pretrained to false"
             ) from error
         self.channels = list(_feature_info(self.body).channels())
