@@ -1,1 +1,6 @@
-"""The data room."""
+"""Data sets in one form, images, MOT sequences and the embedding store."""
+
+from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem
+from tdtrack.data.load import load_dataset
+
+__all__ = ["AnnotatedImage", "DetectionDataset", "Problem", "load_dataset"]

@@ -1,0 +1,129 @@
+"""Reading an image file, and fitting an image into the network's input."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from tdtrack.errors import DataError
+from tdtrack.files import reason_of
+from tdtrack.types import Image
+
+__all__ = ["PAD_COLOUR", "ImageFault", "fit_image", "load_image", "probe_images"]
+
+PAD_COLOUR = (124, 116, 104)
+"""ImageNet's mean colour in RGB: zero, after the model's normalisation."""
+
+# What Pillow raises on damaged files, format by format.
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, PIL.Image.DecompressionBombError)
+_DEEP_MODES = ("I", "F")  # Pillow cuts pixels of more than 8 bits at 255 without a word
+_HEADER_THREADS = 8
+
+
+def load_image(path: Path | str) -> Image:
+    """Read an image as it is stored.
+
+    An orientation tag is not applied, because annotated boxes are in stored pixels.
+
+    Args:
+        path: a file of any format Pillow reads, 8 bits per channel; grey and palette images become RGB, alpha is dropped.
+
+    Returns:
+        ``(H, W, 3)`` RGB.
+
+    Raises:
+        DataError: the file is missing, is no image, is cut short, or has more than 8 bits per channel.
+    """
+    try:
+        with PIL.Image.open(path) as opened:
+            if opened.mode.startswith(_DEEP_MODES):
+                raise DataError(f"{path}: pixels are of Pillow mode {opened.mode}; convert the image to 8 bits per channel")
+            return np.array(opened.convert("RGB"))  # a copy: Pillow lends its pixels read-only
+    except _DAMAGED as error:
+        raise DataError(f"{path}: cannot read the image: {_reason(error, path)}") from error
+
+
+def fit_image(image: Image, height: int, width: int) -> tuple[Image, float]:
+    """Scale an image, keeping its aspect ratio, until it touches the border of the network's input.
+
+    Training, validation and tracking all use this, so a model meets the same pixels everywhere.
+
+    Args:
+        image: ``(H, W, 3)`` RGB, at least one pixel.
+        height: of the input, in pixels.
+        width: of the input, in pixels.
+
+    Returns:
+        The ``(height, width, 3)`` input, image at the top left and ``PAD_COLOUR`` around it, and the scale: a box of the image
+        times the scale is a box of the input.
+    """
+    scale = min(height / image.shape[0], width / image.shape[1])
+    size = (min(width, max(1, round(image.shape[1] * scale))), min(height, max(1, round(image.shape[0] * scale))))
+    resized = image
+    if size != (image.shape[1], image.shape[0]):
+        resized = np.asarray(PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BILINEAR))
+    fitted = np.empty((height, width, 3), np.uint8)
+    fitted[...] = PAD_COLOUR
+    fitted[: size[1], : size[0]] = resized
+    return fitted, scale
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFault:
+    """Why an image file cannot be used.
+
+    Attributes:
+        kind: ``"image-missing"``, ``"image-unreadable"`` or ``"image-size-differs"``.
+        message: names the file and what is wrong with it.
+    """
+
+    kind: str
+    message: str
+
+
+def probe_images(
+    paths: Sequence[Path], sizes: Sequence[tuple[int, int] | None], *, decode: bool = False
+) -> list[ImageFault | tuple[int, int]]:
+    """Read the headers of image files and find those that cannot be used.
+
+    Args:
+        paths: the image files.
+        sizes: the width and height each file should have; ``None`` takes any.
+        decode: also decode every image, which finds files that are cut short but takes a hundred times longer.
+
+    Returns:
+        For each file its width and height, or what is wrong with it.
+    """
+    with ThreadPoolExecutor(_HEADER_THREADS) as pool:  # most of the time goes into waiting for the disk
+        return list(pool.map(lambda pair: _probe(*pair, decode=decode), zip(paths, sizes)))
+
+
+def _probe(path: Path, size: tuple[int, int] | None, *, decode: bool) -> ImageFault | tuple[int, int]:
+    try:
+        with PIL.Image.open(path) as opened:
+            width, height = opened.size
+            deep = opened.mode.startswith(_DEEP_MODES)
+            if decode:
+                opened.load()
+    except FileNotFoundError:
+        return ImageFault("image-missing", f"image file {path} does not exist")
+    except _DAMAGED as error:
+        return ImageFault("image-unreadable", f"image file {path} cannot be read: {_reason(error, path)}")
+    if deep:
+        return ImageFault("image-unreadable", f"image file {path} has more than 8 bits per channel")
+    if size is not None and size != (width, height):
+        said = f"image file {path} is {width}x{height}, the annotations say {size[0]}x{size[1]}"
+        return ImageFault("image-size-differs", said)
+    return width, height
+
+
+def _reason(error: Exception, path: Path | str) -> str:
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "it is empty" if Path(path).stat().st_size == 0 else "it is not an image of a known format"
+    return reason_of(error) if isinstance(error, OSError) else str(error) or type(error).__name__

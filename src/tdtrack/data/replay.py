@@ -1,0 +1,108 @@
+"""Saved detections: tracking without a network."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdtrack.errors import DataError
+from tdtrack.files import reason_of
+from tdtrack.types import Detections
+
+__all__ = ["read_detections_npz"]
+
+_MAX_FRAMES = 10_000_000  # four days at 30 fps; a larger number is a mistake that would fill the memory with empty frames
+
+
+def read_detections_npz(path: Path | str) -> list[Detections]:
+    """Read the detections of a sequence from a NumPy archive.
+
+    Args:
+        path: an ``.npz`` with ``frame`` ``(N,)`` whole numbers from 1, ``xyxy`` ``(N, 4)`` pixels, ``score`` ``(N,)`` in
+            ``[0, 1]`` and, where there are any, ``embedding`` ``(N, D)`` and ``class_id`` ``(N,)``. Rows in any order.
+
+    Returns:
+        One record per frame, at the frame's index from 0, up to the last frame with a row; frames without rows are empty.
+        Within a frame the rows keep their order. Embeddings are brought to unit length; class ids are 0 where the file has none.
+
+    Raises:
+        DataError: the file is no such archive, or an array is missing or has a wrong shape or value; names the array.
+    """
+    arrays = _load(Path(path))
+    for name in ("frame", "xyxy", "score"):
+        if name not in arrays:
+            raise DataError(f"{path}: array {name!r} is missing; found {sorted(arrays)}")
+    frame = arrays["frame"]
+    if frame.ndim != 1:
+        raise DataError(f"{path}: array 'frame' has shape {frame.shape}, expected one number per row")
+    n = len(frame)
+    _check_shapes(path, arrays, n)
+    _check_values(path, arrays)
+
+    embedding = _unit_rows(arrays["embedding"]) if "embedding" in arrays else None
+    class_id = arrays.get("class_id", np.zeros(n)).astype(np.int64)
+    index = frame.astype(np.int64) - 1
+    order = np.argsort(index, kind="stable")
+    rows = Detections(
+        arrays["xyxy"].astype(np.float32), arrays["score"].astype(np.float32), class_id, embedding
+    )  # validated once, then dealt out
+    length = int(index.max()) + 1 if n else 0
+    ends = np.searchsorted(index[order], np.arange(length), side="right").tolist()
+    return [rows.select(order[start:end]) for start, end in zip([0, *ends], ends)]
+
+
+def _load(path: Path) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if isinstance(archive, np.ndarray):
+                raise DataError(f"{path}: a single array, not an archive; save it with numpy.savez")
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a NumPy archive of plain arrays (.npz): {error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the detections: {reason_of(error)}") from error
+
+
+def _check_shapes(path: Path | str, arrays: dict[str, NDArray[Any]], n: int) -> None:
+    wanted = {"xyxy": (n, 4), "score": (n,), "class_id": (n,)}
+    for name, shape in wanted.items():
+        if name in arrays and arrays[name].shape != shape:
+            raise DataError(f"{path}: array {name!r} has shape {arrays[name].shape}, expected {shape} for {n} frame numbers")
+    embedding = arrays.get("embedding")
+    if embedding is not None and (embedding.ndim != 2 or len(embedding) != n or embedding.shape[1] < 1):
+        raise DataError(f"{path}: array 'embedding' has shape {embedding.shape}, expected ({n}, D) for {n} frame numbers")
+
+
+def _check_values(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
+    for name in sorted(arrays.keys() & {"frame", "xyxy", "score", "embedding", "class_id"}):
+        if arrays[name].dtype.kind not in "iuf":
+            raise DataError(f"{path}: array {name!r} holds {arrays[name].dtype}, not numbers")
+        finite = np.isfinite(arrays[name]).reshape(len(arrays[name]), -1)
+        if not finite.all():
+            raise DataError(
+                f"{path}: array {name!r}, row {int(np.argmin(finite.all(axis=1)))} holds a value that is not finite"
+            )
+    frame, xyxy, score = arrays["frame"], arrays["xyxy"], arrays["score"]
+    faults = {
+        "frame": ((frame < 1) | (frame > _MAX_FRAMES) | (frame % 1 != 0), f"frames are whole numbers from 1 to {_MAX_FRAMES}"),
+        "xyxy": (np.any(xyxy[:, 2:] < xyxy[:, :2], axis=1), "x2 and y2 must not be less than x1 and y1"),
+        "score": ((score < 0) | (score > 1), "scores lie between 0 and 1"),
+    }
+    if "class_id" in arrays:
+        class_id = arrays["class_id"]
+        faults["class_id"] = ((class_id < 0) | (class_id % 1 != 0), "class ids are whole numbers from 0")
+    for name, (wrong, rule) in faults.items():
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise DataError(f"{path}: array {name!r}, row {row} is {arrays[name][row].tolist()}; {rule}")
+
+
+def _unit_rows(embedding: NDArray[Any]) -> NDArray[np.float32]:
+    """Scale rows to unit length; a row of zeros stays."""
+    rows = embedding.astype(np.float32)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)

@@ -1,0 +1,367 @@
+"""The embedding store: one teacher embedding per annotated box, in one Parquet file."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdtrack.data.dataset import DetectionDataset
+from tdtrack.errors import MissingExtraError, StoreError
+from tdtrack.files import atomic_write, reason_of
+from tdtrack.types import FloatArray, IntArray
+
+__all__ = ["FORMAT_VERSION", "EmbeddingStore", "StoreMetadata", "StoreWriter"]
+
+FORMAT_VERSION = 1
+_METADATA_KEY = b"tdtrack.embedding_store"
+_PART_NAME = "part-{:06d}.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreMetadata:
+    """What a store says about itself.
+
+    Attributes:
+        dim: D_t, numbers in one embedding.
+        teacher_name: of the network that made them.
+        teacher_fingerprint: of the network with its weights and preprocessing.
+        data_fingerprint: ``DetectionDataset.fingerprint`` of the boxes.
+        licence: of the data.
+        provenance: where data and teacher come from; values that JSON can hold, and nothing that changes from run to run.
+        format_version: of the file's layout.
+    """
+
+    dim: int
+    teacher_name: str
+    teacher_fingerprint: str
+    data_fingerprint: str
+    licence: str = ""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """Return one line that is the same for the same content."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+
+class EmbeddingStore:
+    """An open store; the embeddings are read at the first ``lookup`` and kept as float16."""
+
+    def __init__(self, path: Path, metadata: StoreMetadata, length: int) -> None:
+        self.path = path
+        self.metadata = metadata
+        self._length = length
+        self._columns: tuple[IntArray, NDArray[np.float16]] | None = None
+
+    @classmethod
+    def open(cls, path: Path | str) -> EmbeddingStore:
+        """Open a store that ``tdtrack annotate`` wrote.
+
+        Args:
+            path: the Parquet file.
+
+        Raises:
+            StoreError: the file is missing, damaged, no embedding store, or of a newer format.
+            MissingExtraError: pyarrow is not installed.
+        """
+        path = Path(path)
+        with _reading(path), _parquet().ParquetFile(path) as file:
+            found = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
+            length = int(file.metadata.num_rows)
+        if found is None:
+            raise StoreError(f"{path}: a Parquet file, but not an embedding store; make one with tdtrack annotate")
+        content = json.loads(found)
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise StoreError(
+                f"{path}: format version {version}, but this tdtrack reads version {FORMAT_VERSION}; annotate again or change version"
+            )
+        return cls(path, StoreMetadata(**content), length)
+
+    @property
+    def dim(self) -> int:
+        """D_t, numbers in one embedding."""
+        return self.metadata.dim
+
+    @property
+    def teacher_name(self) -> str:
+        """Name of the network that made the embeddings."""
+        return self.metadata.teacher_name
+
+    @property
+    def teacher_fingerprint(self) -> str:
+        """Fingerprint of the network that made the embeddings."""
+        return self.metadata.teacher_fingerprint
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Fingerprint of the data set the embeddings belong to."""
+        return self.metadata.data_fingerprint
+
+    @property
+    def licence(self) -> str:
+        """Licence of the data."""
+        return self.metadata.licence
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where data and teacher come from."""
+        return dict(self.metadata.provenance)
+
+    def __len__(self) -> int:
+        """Return the number of embeddings."""
+        return self._length
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as a path, not as gigabytes."""
+        return type(self).open, (self.path,)
+
+    def lookup(self, annotation_id: IntArray) -> FloatArray:
+        """Return the embeddings of boxes.
+
+        Args:
+            annotation_id: ``(G,)``, in any order, repeats allowed.
+
+        Returns:
+            ``(G, D_t)`` float32, of unit length to float16 precision.
+
+        Raises:
+            StoreError: the store has no embedding for one of them, or the file is damaged.
+        """
+        ids, embeddings = self._read()
+        row = self._rows(ids, np.asarray(annotation_id, np.int64))
+        if (row < 0).any():
+            missing = int(np.asarray(annotation_id)[row < 0][0])
+            raise StoreError(
+                f"{self.path}: no embedding for annotation {missing}; the store belongs to other data, annotate again"
+            )
+        return embeddings[row].astype(np.float32)
+
+    def check(self, dataset: DetectionDataset, teacher_fingerprint: str | None = None) -> None:
+        """Refuse to go with a data set or teacher that the store was not made from.
+
+        Args:
+            dataset: the boxes that will be looked up.
+            teacher_fingerprint: of the teacher whose embeddings are expected; ``None`` takes any.
+
+        Raises:
+            StoreError: boxes have no embedding, the boxes have changed, or another teacher made the embeddings; says which.
+        """
+        if teacher_fingerprint is not None and teacher_fingerprint != self.teacher_fingerprint:
+            raise StoreError(
+                f"{self.path}: embeddings of another teacher: {self.teacher_name} ({self.teacher_fingerprint[:12]}), "
+                f"not {teacher_fingerprint[:12]}; annotate again with the teacher you want"
+            )
+        fingerprint = dataset.fingerprint()
+        wanted = dataset.annotation_id
+        missing = wanted[self._rows(self._read()[0], wanted) < 0]
+        if len(missing):
+            raise StoreError(
+                f"{self.path}: no embedding for {len(missing)} of {len(wanted)} boxes of {dataset.name}, first for annotation "
+                f"{missing[0]}; the store belongs to other data, annotate {dataset.name} again"
+            )
+        if fingerprint != self.data_fingerprint:
+            raise StoreError(
+                f"{self.path}: made from other data: fingerprint {self.data_fingerprint[:12]}, but {dataset.name} has "
+                f"{fingerprint[:12]}: boxes, classes or images have changed since; annotate {dataset.name} again"
+            )
+
+    @staticmethod
+    def _rows(ids: IntArray, wanted: IntArray) -> IntArray:
+        """Return the row of each wanted id among the ascending ``ids``, -1 where it is not there."""
+        if not len(ids):
+            return np.full(len(wanted), -1, np.int64)
+        row = np.searchsorted(ids, wanted).clip(max=len(ids) - 1)
+        return np.where(ids[row] == wanted, row, -1)
+
+    def _read(self) -> tuple[IntArray, NDArray[np.float16]]:
+        """Return ascending annotation ids and their embeddings."""
+        if self._columns is None:
+            with _reading(self.path), _parquet().ParquetFile(self.path) as file:
+                table = file.read().combine_chunks()
+            ids = np.asarray(table["annotation_id"].to_numpy(), np.int64)
+            flat = table["embedding"].chunk(0).flatten() if len(ids) else np.zeros(0, np.float16)
+            embeddings = np.asarray(flat, np.float16).reshape(len(ids), self.dim)
+            order = np.argsort(ids, kind="stable")
+            if len(order) and not np.array_equal(order, np.arange(len(order))):
+                ids, embeddings = ids[order], embeddings[order]
+            twice = np.flatnonzero(ids[1:] == ids[:-1])
+            if len(twice):
+                raise StoreError(
+                    f"{self.path}: annotation {ids[twice[0]]} has two embeddings; the store is damaged, annotate again"
+                )
+            self._columns = (ids, embeddings)
+        return self._columns
+
+
+class StoreWriter:
+    """Writes a store part by part, so that a killed run goes on where it stopped.
+
+    Parts lie in ``<out>.parts`` and appear whole or not at all. ``finish`` joins them; the bytes of the store depend on its
+    content alone, not on how often the run was interrupted.
+    """
+
+    def __init__(self, out: Path | str, metadata: StoreMetadata, *, num_rows: int, rows_per_part: int = 2048) -> None:
+        """Begin a store, or go on with an interrupted one.
+
+        Args:
+            out: the Parquet file to write in the end.
+            metadata: what the store says about itself.
+            num_rows: embeddings the finished store will hold.
+            rows_per_part: embeddings in every part but the last.
+
+        Raises:
+            StoreError: an interrupted run with other data, another teacher or other parts lies there; says what differs.
+            OutputError: the folder of parts cannot be written.
+        """
+        self.out = Path(out)
+        self.metadata = metadata
+        self.num_rows = num_rows
+        self.rows_per_part = rows_per_part
+        self.num_parts = -(-num_rows // rows_per_part)
+        self._folder = self.out.with_name(f"{self.out.name}.parts")
+        self._agree_with_plan()
+
+    def part_rows(self, index: int) -> range:
+        """Return the rows of the whole store that one part holds."""
+        return range(index * self.rows_per_part, min((index + 1) * self.rows_per_part, self.num_rows))
+
+    def done_parts(self) -> set[int]:
+        """Return the parts that are complete."""
+        names = [re.fullmatch(r"part-([0-9]{6,})\.parquet", path.name) for path in self._folder.iterdir()]
+        return {int(name[1]) for name in names if name}
+
+    def write_part(self, index: int, annotation_ids: IntArray, embeddings: FloatArray) -> None:
+        """Write one part; it appears whole or not at all.
+
+        Args:
+            index: which part, from 0.
+            annotation_ids: ``(n,)`` ids of ``part_rows(index)``.
+            embeddings: ``(n, D_t)`` of unit length, in the same order; stored as float16.
+
+        Raises:
+            StoreError: the rows are not those of this part, or an embedding is not finite.
+            OutputError: the part cannot be written.
+        """
+        expected = len(self.part_rows(index))
+        if not 0 <= index < self.num_parts or len(annotation_ids) != expected:
+            raise StoreError(f"{self.out}: part {index} got {len(annotation_ids)} rows, expected {expected}")
+        if embeddings.shape != (expected, self.metadata.dim):
+            raise StoreError(
+                f"{self.out}: part {index} got embeddings of shape {embeddings.shape}, expected ({expected}, {self.metadata.dim})"
+            )
+        half = np.ascontiguousarray(embeddings, np.float16)
+        finite = np.all(np.isfinite(half), axis=1)
+        if not finite.all():
+            bad = annotation_ids[int(np.argmin(finite))]
+            raise StoreError(
+                f"{self.out}: the embedding of annotation {bad} is not finite; the teacher {self.metadata.teacher_name} gives no number for this crop"
+            )
+        arrow = _arrow()
+        columns = [
+            arrow.array(np.ascontiguousarray(annotation_ids, np.int64)),
+            arrow.FixedSizeListArray.from_arrays(arrow.array(half.reshape(-1)), self.metadata.dim),
+        ]
+        with atomic_write(self._folder / _PART_NAME.format(index), "wb") as file, self._parquet_writer(file) as writer:
+            writer.write_table(arrow.Table.from_arrays(columns, schema=self._schema()))
+
+    def finish(self) -> Path:
+        """Join the parts into the store and remove them; one part at a time is in memory.
+
+        Returns:
+            The store's path.
+
+        Raises:
+            StoreError: a part is missing or damaged.
+            OutputError: the store cannot be written.
+        """
+        missing = sorted(set(range(self.num_parts)) - self.done_parts())
+        if missing:
+            raise StoreError(
+                f"{self.out}: {len(missing)} of {self.num_parts} parts are missing, first part {missing[0]}; run again"
+            )
+        parquet = _parquet()
+        with atomic_write(self.out, "wb") as file, self._parquet_writer(file) as writer:
+            for index in range(self.num_parts):
+                part = self._folder / _PART_NAME.format(index)
+                with _reading(part):
+                    table = parquet.read_table(part, partitioning=None)
+                if table.num_rows != len(self.part_rows(index)):
+                    raise StoreError(
+                        f"{part}: {table.num_rows} rows, expected {len(self.part_rows(index))}; delete it and run again"
+                    )
+                writer.write_table(table.replace_schema_metadata(self._schema().metadata))
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return self.out
+
+    def _schema(self) -> Any:
+        arrow = _arrow()
+        fields = [
+            arrow.field("annotation_id", arrow.int64(), nullable=False),
+            arrow.field("embedding", arrow.list_(arrow.float16(), self.metadata.dim), nullable=False),
+        ]
+        return arrow.schema(fields, metadata={_METADATA_KEY: self.metadata.to_json().encode()})
+
+    def _parquet_writer(self, file: IO[bytes]) -> Any:
+        # Embeddings hardly repeat: dictionaries and statistics would cost space and help no one.
+        return _parquet().ParquetWriter(file, self._schema(), compression="zstd", use_dictionary=False, write_statistics=False)
+
+    def _agree_with_plan(self) -> None:
+        """Write down what the parts are parts of, or compare with what an interrupted run wrote down."""
+        plan = {**asdict(self.metadata), "num_rows": self.num_rows, "rows_per_part": self.rows_per_part}
+        file = self._folder / "plan.json"
+        text = json.dumps(plan, sort_keys=True, indent=1) + "\n"
+        try:
+            found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        except (OSError, ValueError):
+            found = {}
+        if found is None:
+            with atomic_write(file, "w") as target:
+                target.write(text)
+            return
+        plan = json.loads(text)
+        differing = sorted(key for key in plan.keys() | found.keys() if plan.get(key) != found.get(key))
+        if differing:
+            was = ", ".join(f"{key} {str(found.get(key))[:40]} instead of {str(plan.get(key))[:40]}" for key in differing)
+            raise StoreError(
+                f"{self._folder}: parts of an interrupted run with {was}; delete this folder to start over, or use another --out"
+            )
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", "train", "the embedding store") from error
+    return pyarrow
+
+
+def _parquet() -> Any:
+    _arrow()
+    import pyarrow.parquet
+
+    return pyarrow.parquet
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what pyarrow raises on a bad file into a ``StoreError`` with the file's name."""
+    arrow = _arrow()
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StoreError(f"{path}: there is no such embedding store; make it with tdtrack annotate") from error
+    except arrow.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise StoreError(f"{path}: not a Parquet file, or cut short: {reason}; annotate again") from error
+    except OSError as error:
+        raise StoreError(f"{path}: cannot read the embedding store: {reason_of(error)}; annotate again") from error
