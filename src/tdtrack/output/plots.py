@@ -56,15 +56,15 @@ def plot_training(metrics: Path, out: Path, *, title: str = "") -> Path:
         raise DataError(f"{metrics} has no numbers under any of {known}; pass the metrics.csv of a run that has started")
     try:
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise MissingExtraError("matplotlib", "train", "drawing training curves") from error
 
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(
-        figsize=(4.0 * columns, 2.6 * rows + (0.4 if title else 0.0)), dpi=160, facecolor="white", layout="constrained"
-    )
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
+    size = (4.0 * columns, 2.6 * rows + (0.4 if title else 0.0))
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=size, dpi=160, facecolor="white", layout=layout)
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=_INK)
     for index, (name, label, colour) in enumerate(panels):
@@ -104,11 +104,12 @@ def _draw(axes: Axes, step: NDArray[np.float64], value: NDArray[np.float64], *, 
             step, value, color=colour, linewidth=1.8, marker="o" if sparse and colour != _SETTING else None, markersize=3.5
         )
     _scale(axes, value, colour)
-    axes.set_title(label, loc="left", fontsize=10.5, fontweight="semibold", color=_INK)
+    axes.set_title(label, loc="left", fontsize=10.5, fontweight="bold", color=_INK)
     last = _smooth(value)[-1] if colour == _LOSS and not sparse else value[-1]
-    axes.set_title(f"{last:.3g}", loc="right", fontsize=10.5, color=colour)
+    if colour != _SETTING:
+        axes.set_title(f"{last:.3g}", loc="right", fontsize=10.5, color=colour)
     axes.set_xlabel("iteration", fontsize=8.5, color=_INK)
-    axes.tick_params(labelsize=8.5, length=0, colors=_INK)
+    axes.tick_params(which="both", labelsize=8.5, length=0, colors=_INK)
     axes.grid(True, color=_FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():

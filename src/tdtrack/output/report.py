@@ -182,10 +182,11 @@ def _block(block: Block, folder: Path) -> str:
         case Bars():
             return _framed(_bars(block), block.caption)
         case Figure():
-            alternative = escape(block.caption, quote=True)
-            return _framed(f'<img src="{_link(block.path, folder)}" alt="{alternative}" loading="lazy">', block.caption)
+            link, alternative = _link(block.path, folder), escape(block.caption, quote=True)
+            return _framed(f'<a href="{link}"><img src="{link}" alt="{alternative}"></a>', block.caption)
         case Video():
-            tag = f'<video controls muted loop playsinline preload="metadata" src="{_link(block.path, folder)}"></video>'
+            # The time makes browsers show a frame instead of black before the first play.
+            tag = f'<video controls muted loop playsinline preload="auto" src="{_link(block.path, folder)}#t=0.1"></video>'
             return _framed(tag, block.caption)
         case Commands():
             return _framed(f"<pre><code>{escape(block.text.strip())}</code></pre>", block.caption)
@@ -266,7 +267,7 @@ p { margin: 0 0 .75rem; max-width: 44rem; }
 h1 { margin: 0 0 .5rem; font-size: clamp(1.6rem, 4vw, 2.2rem); line-height: 1.2; letter-spacing: -.015em; }
 h2 { margin: 2.5rem 0 .75rem; font-size: 1.2rem; letter-spacing: -.005em; }
 .mark { margin: 0 0 .75rem; color: var(--accent); font-weight: 700; letter-spacing: .02em; }
-.lead { font-size: 1.1rem; color: var(--soft); }
+.lead { font-size: 1.1rem; color: var(--soft); text-wrap: pretty; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; margin-top: 1.5rem; }
 .number, figure { background: var(--card); border: 1px solid var(--line); border-radius: .75rem; }
 .number { padding: .9rem 1rem; }
@@ -276,7 +277,8 @@ h2 { margin: 2.5rem 0 .75rem; font-size: 1.2rem; letter-spacing: -.005em; }
 .number .note { font-size: .8rem; line-height: 1.4; color: var(--soft); }
 figure { margin: 0 0 1rem; overflow: hidden; }
 figcaption { padding: .7rem 1rem; border-top: 1px solid var(--line); font-size: .88rem; color: var(--soft); }
-img, video { display: block; width: 100%; height: auto; background: #fff; }
+img, video { display: block; width: 100%; height: auto; }
+img { padding: .9rem; background: #fff; }
 video { background: #000; }
 .scroll { overflow-x: auto; }
 table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
@@ -287,16 +289,24 @@ tbody th { font-weight: 500; }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 tr.highlight > * { background: var(--tint); font-weight: 650; }
 .bars { padding: .8rem 1rem; }
-.bar { display: grid; grid-template-columns: minmax(6rem, 16rem) 1fr 5.5rem; gap: .9rem; align-items: center; padding: .22rem 0; }
+.bar {
+  display: grid; grid-template-columns: minmax(6rem, 20rem) 1fr 5.5rem;
+  gap: .3rem .9rem; align-items: center; padding: .22rem 0;
+}
 .bar .track { height: .6rem; border-radius: .3rem; background: var(--line); overflow: hidden; }
 .bar .track span { display: block; height: 100%; border-radius: .3rem; background: var(--accent); }
-.bar .amount { text-align: right; font-variant-numeric: tabular-nums; color: var(--soft); }
+.bar .amount { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; color: var(--soft); }
 pre {
   margin: 0; padding: .9rem 1rem; overflow-x: auto;
   font: .88rem/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace;
 }
 footer { margin-top: 2.5rem; padding-top: 1rem; border-top: 1px solid var(--line); font-size: .82rem; color: var(--soft); }
 footer p { margin: 0 0 .25rem; max-width: none; overflow-wrap: anywhere; }
-@media (max-width: 34rem) { .bar { grid-template-columns: 1fr 4.5rem; } .bar .track { grid-column: 1 / -1; grid-row: 2; } }
+@media (max-width: 34rem) {
+  .bar { grid-template-columns: 1fr auto; padding: .4rem 0; }
+  .bar .track { grid-column: 1 / -1; grid-row: 2; }
+  th, td { padding: .55rem .6rem; }
+  tbody th { white-space: normal; min-width: 8rem; }
+}
 @media print { body { background: #fff; } figure, .number { break-inside: avoid; } }
 """
