@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from tdtrack.errors import DataError
+from tdtrack.errors import DataError, ShapeError
 from tdtrack.files import reason_of
-from tdtrack.types import Image
+from tdtrack.types import FloatArray, Image
 
-__all__ = ["PAD_COLOUR", "ImageFault", "fit_image", "load_image", "probe_images"]
+__all__ = ["PAD_COLOUR", "ImageFault", "crop_boxes", "fit_image", "load_image", "probe_images"]
 
 PAD_COLOUR = (124, 116, 104)
 """ImageNet's mean colour in RGB: zero, after the model's normalisation."""
@@ -85,6 +85,40 @@ class ImageFault:
 
     kind: str
     message: str
+
+
+def crop_boxes(image: Image, xyxy: FloatArray) -> list[Image]:
+    """Cut boxes out of an image.
+
+    Args:
+        image: ``(H, W, 3)`` RGB uint8.
+        xyxy: ``(N, 4)`` boxes in pixels of the image; parts outside are cut off.
+
+    Returns:
+        ``N`` views of the image in the order of the boxes: corners rounded to whole pixels, at least one pixel wide and high.
+
+    Raises:
+        ShapeError: the image or the boxes have another shape, or a corner is not finite.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ShapeError(
+            f"the image to crop is {image.dtype} of shape {image.shape}; pass an RGB uint8 array of shape (H, W, 3)"
+        )
+    boxes = np.asarray(xyxy, dtype=np.float64)
+    if boxes.size == 0:
+        return []
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ShapeError(f"xyxy has shape {boxes.shape}, expected (any, 4)")
+    if not np.isfinite(boxes).all():
+        bad = int(np.flatnonzero(~np.isfinite(boxes).all(axis=1))[0])
+        raise ShapeError(f"box {bad} has corners {boxes[bad].tolist()}; drop boxes that are not finite before cropping")
+    height, width = image.shape[:2]
+    corners = np.rint(boxes).astype(np.int64)  # rint rounds as PIL's crop does
+    left = np.clip(corners[:, 0], 0, width - 1)
+    top = np.clip(corners[:, 1], 0, height - 1)
+    right = np.clip(corners[:, 2], left + 1, width)
+    bottom = np.clip(corners[:, 3], top + 1, height)
+    return [image[y1:y2, x1:x2] for x1, y1, x2, y2 in zip(left, top, right, bottom)]
 
 
 def probe_images(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PilImage
 
+from tdtrack.data.images import crop_boxes
 from tdtrack.errors import ShapeError
 from tdtrack.types import FloatArray, Image
 
@@ -15,37 +16,6 @@ __all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "check_crops", "crop_boxes", "normal
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-def crop_boxes(image: Image, xyxy: FloatArray) -> list[Image]:
-    """Cut boxes out of an image.
-
-    Args:
-        image: ``(H, W, 3)`` RGB uint8.
-        xyxy: ``(N, 4)`` boxes in pixels of the image; parts outside are cut off.
-
-    Returns:
-        ``N`` views of the image in the order of the boxes: corners rounded to whole pixels, at least one pixel wide and high.
-
-    Raises:
-        ShapeError: the image or the boxes have another shape, or a corner is not finite.
-    """
-    check_crops([image])
-    boxes = np.asarray(xyxy, dtype=np.float64)
-    if boxes.size == 0:
-        return []
-    if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ShapeError(f"xyxy has shape {boxes.shape}, expected (any, 4)")
-    if not np.isfinite(boxes).all():
-        bad = int(np.flatnonzero(~np.isfinite(boxes).all(axis=1))[0])
-        raise ShapeError(f"box {bad} has corners {boxes[bad].tolist()}; drop boxes that are not finite before cropping")
-    height, width = image.shape[:2]
-    corners = np.rint(boxes).astype(np.int64)  # rint rounds as PIL's crop does
-    left = np.clip(corners[:, 0], 0, width - 1)
-    top = np.clip(corners[:, 1], 0, height - 1)
-    right = np.clip(corners[:, 2], left + 1, width)
-    bottom = np.clip(corners[:, 3], top + 1, height)
-    return [image[y1:y2, x1:x2] for x1, y1, x2, y2 in zip(left, top, right, bottom)]
 
 
 def check_crops(crops: Sequence[Image]) -> None:
