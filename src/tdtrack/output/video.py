@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from PIL import Image as PillowImage
 
 from tdtrack.errors import OutputError, ShapeError
-from tdtrack.files import atomic_write, reason_of
+from tdtrack.files import atomic_write
 from tdtrack.output.overlay import TrackOverlay
 from tdtrack.types import Image, Tracks
 
@@ -63,16 +63,16 @@ class VideoWriter:
         try:
             # By name, not as a file object: to put the index at the front, FFmpeg opens the file a second time.
             self._container = av.open(temporary, "w", format="mp4", options={"movflags": "+faststart"})
-        except OSError as error:
+        except (OSError, av.FFmpegError) as error:
             self._throw_away(error)
-            raise OutputError(f"cannot write {self.path}: {reason_of(error)}") from error
+            raise OutputError(f"cannot write {self.path}: {_reason(error)}") from error
         self._open = True
 
     def _start(self, height: int, width: int) -> VideoStream:
         """Add the stream; 4:2:0 colour needs even sides, so odd ones grow by a pixel."""
         try:
             stream = cast(VideoStream, self._container.add_stream(_ENCODER, rate=self._rate, options=self._options))
-        except (av.error.FFmpegError, ValueError) as error:
+        except (av.FFmpegError, ValueError) as error:
             raise OutputError(
                 f"{self.path}: this build of PyAV cannot encode H.264 ({_ENCODER}: {error}); "
                 "install the wheel from PyPI: pip install --force-reinstall av"
@@ -116,8 +116,8 @@ class VideoWriter:
         """Encode a frame, or what the encoder still holds, and write the packets."""
         try:
             self._container.mux(stream.encode(frame))
-        except OSError as error:
-            raise OutputError(f"cannot write frame {self.frames} of {self.path}: {reason_of(error)}") from error
+        except (OSError, av.FFmpegError) as error:
+            raise OutputError(f"cannot write frame {self.frames} of {self.path}: {_reason(error)}") from error
 
     def close(self) -> None:
         """Finish the file and give it its name; a second call does nothing.
@@ -133,8 +133,8 @@ class VideoWriter:
         try:
             self._mux(self._stream, None)
             self._container.close()
-        except OSError as error:
-            raise OutputError(f"cannot finish {self.path}: {reason_of(error)}") from error
+        except (OSError, av.FFmpegError) as error:
+            raise OutputError(f"cannot finish {self.path}: {_reason(error)}") from error
         else:
             self._open = False
             self._file.__exit__(None, None, None)
@@ -146,7 +146,7 @@ class VideoWriter:
         if not self._open:
             return
         self._open = False
-        with suppress(OSError):  # what cannot be finished is thrown away all the same
+        with suppress(OSError, av.FFmpegError):  # what cannot be finished is thrown away all the same
             self._container.close()
         self._throw_away(_DiscardedError())
 
@@ -216,3 +216,8 @@ def _fit_between_bars(image: Image, height: int, width: int) -> Image:
     top, left = (height - inner_height) // 2, (width - inner_width) // 2
     canvas[top : top + inner_height, left : left + inner_width] = np.asarray(resized)
     return canvas
+
+
+def _reason(error: Exception) -> str:
+    """Return the system's or FFmpeg's words."""
+    return getattr(error, "strerror", None) or str(error)

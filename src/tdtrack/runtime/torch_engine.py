@@ -1,0 +1,109 @@
+"""The joint model in PyTorch as an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tdtrack.boxes import clip_to_image
+from tdtrack.config import DetectConfig
+from tdtrack.data.images import fit_image
+from tdtrack.errors import ConfigError, WeightsError
+from tdtrack.model import load_model
+from tdtrack.types import Detections, Image
+
+__all__ = ["TorchEngine"]
+
+
+class TorchEngine:
+    """A joint model that detects and embeds in one forward pass per frame (Sec. 3.2).
+
+    Attributes:
+        classes: class names, in the order of class ids.
+        embedding_dim: D_s.
+        metadata: what the model file says of itself.
+        input_height: height of the network input, in pixels.
+        input_width: width of the network input, in pixels.
+        device: where the network runs.
+    """
+
+    def __init__(
+        self,
+        model: Path | str,
+        *,
+        device: str | None = None,
+        min_score: float = DetectConfig.min_score,
+        max_detections: int = DetectConfig.max_detections,
+    ) -> None:
+        """Load the weights and move them to the device.
+
+        Args:
+            model: a run folder or a ``.safetensors`` file.
+            device: torch's name; ``None`` takes CUDA, then Apple's GPU, then the CPU.
+            min_score: detections below are dropped, in ``[0, 1]``.
+            max_detections: detections kept per frame, the best.
+
+        Raises:
+            WeightsError: the file cannot be used, or does not say which input size it was trained for.
+            ConfigError: the device is unknown or absent, or a threshold is out of range.
+        """
+        if not 0 <= min_score <= 1:
+            raise ConfigError(f"min_score is {min_score}; it must lie in [0, 1]")
+        if max_detections < 1:
+            raise ConfigError(f"max_detections is {max_detections}; it must be at least 1")
+        network, metadata = load_model(model)
+        self.metadata: Mapping[str, Any] = metadata
+        self.input_height = _input_side(model, metadata, "input_height")
+        self.input_width = _input_side(model, metadata, "input_width")
+        self.classes = network.config.classes
+        self.embedding_dim: int | None = network.config.embedding_dim
+        self.device = _pick_device(device)
+        self._network = network.to(self.device, memory_format=torch.channels_last)
+        self._config = DetectConfig(min_score=min_score, max_detections=max_detections)
+
+    @torch.inference_mode()
+    def __call__(self, frame: Image) -> Detections:
+        """Detect in one frame.
+
+        Args:
+            frame: ``(H, W, 3)`` RGB uint8, any size.
+
+        Returns:
+            Detections in pixels of the frame, best first, with unit embeddings.
+        """
+        fitted, scale = fit_image(frame, self.input_height, self.input_width)
+        images = torch.from_numpy(fitted).to(self.device).permute(2, 0, 1).unsqueeze(0)  # channels last as it comes
+        found = self._network.detect(images, self._config)[0]
+        xyxy = clip_to_image(found.xyxy.cpu().numpy() / np.float32(scale), frame.shape[1], frame.shape[0])
+        detections = Detections(
+            xyxy, found.score.cpu().numpy(), found.class_id.cpu().numpy(), found.embedding.float().cpu().numpy()
+        )
+        has_area = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])  # a box in the padding clips to a line
+        return detections if has_area.all() else detections.select(has_area)
+
+
+def _input_side(model: Path | str, metadata: Mapping[str, Any], key: str) -> int:
+    """Return the height or width the model was trained at."""
+    value = metadata.get(key)
+    if not isinstance(value, int) or value < 1:
+        raise WeightsError(
+            f"{model}: its metadata gives {key} as {value!r}; save the model with the input size it was trained at"
+        )
+    return value
+
+
+def _pick_device(name: str | None) -> torch.device:
+    """Return the device of that name, or the best there is; a small allocation proves that it works."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"device {name!r} cannot be used ({reason}); choose cpu, or a device of this machine") from error
+    return device
