@@ -1,0 +1,319 @@
+"""From annotated images and their teacher embeddings to batches of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tdtrack.config import DataSource, TrainConfig
+from tdtrack.data import load_dataset
+from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
+from tdtrack.data.images import load_image
+from tdtrack.data.store import EmbeddingStore
+from tdtrack.errors import ConfigError, DataError, StoreError, TdtrackError
+from tdtrack.model import Targets
+from tdtrack.training.augment import change_light, choose_placement, cut_boxes, cut_window, pad_window, place_boxes
+from tdtrack.training.order import PositionBatches, sample_at, sample_generator
+from tdtrack.training.signals import ignore_interrupts
+from tdtrack.types import BoolArray, FloatArray, Image, IntArray
+
+__all__ = ["Batch", "LabelledSet", "Sample", "TrainingSamples", "keep_classes", "load_labelled_sets", "training_batches"]
+
+CACHE_BYTES = 1_500_000_000
+"""Decoded images kept in memory, over all loader processes: decoding JPEGs must not starve a small machine."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledSet:
+    """A data set in the model's classes, and the embeddings of its boxes.
+
+    Attributes:
+        dataset: boxes of the model's classes only, ``class_id`` counted in the model's order.
+        store: embeddings by annotation id; ``None`` where there are none (validation only).
+        left_out: number of boxes of other classes, which count as background.
+        fingerprint: of the data set as it was read, all classes.
+    """
+
+    dataset: DetectionDataset
+    store: EmbeddingStore | None
+    left_out: int
+    fingerprint: str
+
+
+def load_labelled_sets(
+    sources: Sequence[DataSource], classes: tuple[str, ...], embedding_dim: int, *, need_stores: bool
+) -> list[LabelledSet]:
+    """Read data sets and embedding stores and check that they belong together.
+
+    Args:
+        sources: what to read.
+        classes: the model's class names.
+        embedding_dim: D_s.
+        need_stores: refuse a source without an embedding store.
+
+    Returns:
+        One set per source, in the same order.
+
+    Raises:
+        DataError: a data set cannot be read, is empty, or shares no class with the model.
+        StoreError: a store does not fit its data set, is narrower than D_s, or two stores are of different teachers.
+        ConfigError: a source has no store where one is needed.
+    """
+    sets = [_load_labelled_set(source, classes, embedding_dim, need_store=need_stores) for source in sources]
+    stores = [(source, item.store) for source, item in zip(sources, sets) if item.store is not None]
+    for source, store in stores[1:]:
+        first_source, first = stores[0]
+        if store.teacher_fingerprint != first.teacher_fingerprint:
+            raise StoreError(
+                f"{source.store} was made by teacher {store.teacher_name} ({store.teacher_fingerprint[:12]}) but "
+                f"{first_source.store} by {first.teacher_name} ({first.teacher_fingerprint[:12]}); "
+                "annotate all data sets with one teacher"
+            )
+    return sets
+
+
+def _load_labelled_set(source: DataSource, classes: tuple[str, ...], embedding_dim: int, *, need_store: bool) -> LabelledSet:
+    dataset = load_dataset(source.annotations, source.images, skip_bad=source.skip_bad_boxes)
+    store = None
+    if source.store:
+        store = EmbeddingStore.open(source.store)
+        store.check(dataset)
+        if store.dim < embedding_dim:
+            raise StoreError(
+                f"{source.store} holds {store.dim} numbers per box, fewer than model.embedding_dim {embedding_dim}; "
+                f"set model.embedding_dim to {store.dim} or less, or annotate with a wider teacher"
+            )
+    elif need_store:
+        raise ConfigError(
+            f"the training source {source.annotations} names no store; make one with tdtrack annotate and set its store"
+        )
+    kept = keep_classes(dataset, classes)
+    return LabelledSet(kept, store, dataset.num_boxes - kept.num_boxes, dataset.fingerprint())
+
+
+def keep_classes(dataset: DetectionDataset, classes: tuple[str, ...]) -> DetectionDataset:
+    """Return the data set in other classes: matched by name, boxes of classes not among them left out.
+
+    Args:
+        dataset: any data set.
+        classes: class names, in the order of the wanted class ids.
+
+    Raises:
+        DataError: the data set has none of the classes.
+    """
+    if dataset.classes == classes:
+        return dataset
+    if not set(dataset.classes) & set(classes):
+        raise DataError(
+            f"{dataset.name} has the classes {', '.join(dataset.classes)} but the model learns {', '.join(classes)}; "
+            "set model.classes to names that the data set has"
+        )
+    new_id = np.array([classes.index(name) if name in classes else -1 for name in dataset.classes], np.int64)
+    return replace(dataset, classes=classes, images=tuple(_relabel(image, new_id) for image in dataset.images))
+
+
+def _relabel(image: AnnotatedImage, new_id: IntArray) -> AnnotatedImage:
+    class_id = new_id[image.class_id]
+    kept = class_id >= 0
+    return replace(
+        image,
+        annotation_id=image.annotation_id[kept],
+        xyxy=image.xyxy[kept],
+        class_id=class_id[kept],
+        ignore=image.ignore[kept],
+    )
+
+
+class Sample(NamedTuple):
+    """One augmented image.
+
+    Attributes:
+        image: ``(3, H, W)`` uint8 RGB at the input size.
+        xyxy: ``(G, 4)`` float32, pixels of the input.
+        class_id: ``(G,)`` int64.
+        ignore: ``(G,)`` bool.
+        embedding: ``(G, D_s)`` float16, the teacher's for the whole, upright, unaugmented box; zeros where ignored.
+    """
+
+    image: NDArray[np.uint8]
+    xyxy: FloatArray
+    class_id: IntArray
+    ignore: BoolArray
+    embedding: NDArray[np.float16]
+
+
+class Batch(NamedTuple):
+    """Samples of one iteration, boxes of all images in one tensor (few tensors travel between processes fast).
+
+    Attributes:
+        images: ``(B, 3, H, W)`` uint8.
+        counts: ``(B,)`` int64, boxes per image.
+        xyxy: ``(G, 4)`` float32.
+        class_id: ``(G,)`` int64.
+        ignore: ``(G,)`` bool.
+        embedding: ``(G, D_s)`` float16.
+    """
+
+    images: Tensor
+    counts: Tensor
+    xyxy: Tensor
+    class_id: Tensor
+    ignore: Tensor
+    embedding: Tensor
+
+    def to(self, device: torch.device) -> tuple[Tensor, Targets]:
+        """Return images and targets on a device."""
+        counts = self.counts.tolist()
+        columns = (self.xyxy, self.class_id, self.ignore, self.embedding)
+        rows = [list(torch.split(column.to(device, non_blocking=True), counts)) for column in columns]
+        return self.images.to(device, non_blocking=True), Targets(*rows)
+
+
+class TrainingSamples(Dataset["Sample | TdtrackError"]):
+    """Augmented samples by position; the same position always gives the same sample."""
+
+    def __init__(self, sets: Sequence[LabelledSet], config: TrainConfig) -> None:
+        """Gather the images of all sets and load their embeddings into memory.
+
+        Args:
+            sets: with stores.
+            config: input size, augmentation, seed, D_s and the number of loader processes.
+
+        Raises:
+            DataError: no set has a box to learn from.
+        """
+        self._images = [image for item in sets for image in item.dataset.images]
+        self._config = config
+        self._embedding = np.concatenate([_embeddings(item, config.model.embedding_dim) for item in sets])
+        counts = [len(image.annotation_id) for image in self._images]
+        self._first_box = np.cumsum([0, *counts])
+        if not any((~image.ignore).any() for image in self._images):
+            names = ", ".join(item.dataset.name for item in sets)
+            raise DataError(
+                f"{names}: none of the {len(self._images)} images has a box of {', '.join(config.model.classes)} to learn from"
+            )
+        self._cache: dict[int, Image] = {}
+        self._cache_room = CACHE_BYTES // max(1, config.workers)
+
+    def __len__(self) -> int:
+        """Return the number of images in an epoch."""
+        return len(self._images)
+
+    def __getitem__(self, position: int) -> Sample | TdtrackError:
+        """Return the sample at a position of the endless sequence.
+
+        An image that cannot be used comes back as its error: raised in a loader process, it would reach the user as that
+        process's traceback.
+        """
+        try:
+            return self._sample(sample_at(position, len(self._images), self._config.seed), position)
+        except TdtrackError as error:
+            return error
+
+    def _sample(self, index: int, position: int) -> Sample:
+        config, record = self._config, self._images[index]
+        rng = sample_generator(position, config.seed)
+        size = config.input_height, config.input_width
+        placement = choose_placement(record.width, record.height, *size, config.augment, rng)
+        window = change_light(cut_window(self._decoded(index), placement), config.augment, rng)
+        placed = place_boxes(record.xyxy, record.width, record.height, placement)
+        xyxy, rows, stump = cut_boxes(placed, placement, config.augment)
+        return Sample(
+            np.ascontiguousarray(pad_window(window, *size).transpose(2, 0, 1)),
+            xyxy,
+            record.class_id[rows],
+            record.ignore[rows] | stump,
+            self._embedding[self._first_box[index] + rows],
+        )
+
+    def _decoded(self, index: int) -> Image:
+        """Decode an image, or find it among those kept; the first to come stay, since every epoch wants all of them once."""
+        if index in self._cache:
+            return self._cache[index]
+        record = self._images[index]
+        image = load_image(record.path)
+        if image.shape[:2] != (record.height, record.width):
+            raise DataError(
+                f"{record.path} is {image.shape[1]}x{image.shape[0]} pixels but its annotations say "
+                f"{record.width}x{record.height}; correct the annotations or the file"
+            )
+        if image.nbytes <= self._cache_room:
+            self._cache_room -= image.nbytes
+            self._cache[index] = image
+        return image
+
+
+def _embeddings(item: LabelledSet, embedding_dim: int) -> NDArray[np.float16]:
+    """Return the first D_s numbers of every box's embedding, in order of image and box; zeros for ignore regions."""
+    if item.store is None:
+        raise ConfigError(f"{item.dataset.name} has no embedding store; make one with tdtrack annotate")
+    ids = np.concatenate([image.annotation_id for image in item.dataset.images])
+    learn = ~np.concatenate([image.ignore for image in item.dataset.images])
+    table = np.zeros((len(ids), embedding_dim), np.float16)
+    table[learn] = item.store.lookup(ids[learn])[:, :embedding_dim]
+    return table
+
+
+def _collate(samples: Sequence[Sample | TdtrackError]) -> Batch | TdtrackError:
+    good: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, TdtrackError):
+            return sample
+        good.append(sample)
+    images, *columns = zip(*good)
+    counts = torch.tensor([len(sample.xyxy) for sample in good])
+    xyxy, class_id, ignore, embedding = (torch.from_numpy(np.concatenate(column)) for column in columns)
+    return Batch(torch.from_numpy(np.stack(images)), counts, xyxy, class_id, ignore, embedding)
+
+
+def training_batches(
+    samples: TrainingSamples,
+    config: TrainConfig,
+    first_step: int,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """Yield the batches of all iterations that are left.
+
+    Args:
+        samples: what to draw from.
+        config: batch size, length and number of loader processes; the batches do not depend on the last.
+        first_step: first iteration, 0 for a fresh run.
+        rank: this device, from 0.
+        world_size: number of devices; each gets its share of every batch.
+        pin_memory: put batches where a GPU fetches them fast.
+
+    Returns:
+        An iterator whose loader processes have started when this returns.
+
+    Raises:
+        ConfigError: the devices cannot share a batch evenly.
+        DataError: while iterating, an image cannot be read or is not of the annotated size.
+    """
+    loader = DataLoader(
+        samples,
+        batch_sampler=PositionBatches(
+            config.optimizer.batch_size, first_step, config.optimizer.steps, rank=rank, world_size=world_size
+        ),
+        num_workers=config.workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        worker_init_fn=ignore_interrupts,
+    )
+    return _good_batches(iter(loader))
+
+
+def _good_batches(loaded: Iterator[Batch | TdtrackError]) -> Iterator[Batch]:
+    for batch in loaded:
+        if isinstance(batch, TdtrackError):
+            raise batch
+        yield batch

@@ -1,0 +1,219 @@
+"""One training run in this process: what the loop works on and the things it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from tdtrack import __version__
+from tdtrack.config import TrainConfig
+from tdtrack.files import atomic_write
+from tdtrack.model import JointModel, Losses, Targets, compute_losses, load_weights, save_model, weight_decay_groups
+from tdtrack.training.ema import AveragedWeights
+from tdtrack.training.samples import Batch, LabelledSet, TrainingSamples, load_labelled_sets, training_batches
+from tdtrack.training.schedule import learning_rate_at
+from tdtrack.training.state import CHECKPOINT_FILE, LOGGED, RunState, load_checkpoint, plain_settings, save_checkpoint
+from tdtrack.training.validate import validate
+
+__all__ = ["Session"]
+
+
+class Session:
+    """A run on its devices, between two iterations.
+
+    Attributes:
+        config: everything about the run.
+        run: the state that a checkpoint keeps.
+        leads: this process writes files; true in one of several.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        """Read the data, build the model, and continue from the run folder's checkpoint if it has one.
+
+        Args:
+            config: everything about the run.
+
+        Raises:
+            ConfigError, DataError, StoreError, WeightsError, OutputError: as ``tdtrack.training.train`` says.
+        """
+        self.config = config
+        self._fabric = Fabric(
+            accelerator=config.accelerator,
+            devices=config.devices,
+            precision=config.precision,  # type: ignore[arg-type]
+        )
+        self._fabric.launch()
+        self.leads = self._fabric.is_global_zero
+        self._settings = plain_settings(config)
+        classes, dim = config.model.classes, config.model.embedding_dim
+        self._train_sets = load_labelled_sets(config.train, classes, dim, need_stores=True)
+        self._val_sets = load_labelled_sets(config.validation, classes, dim, need_stores=False)
+        self._samples = TrainingSamples(self._train_sets, config)
+        self._checkpoint = Path(config.out) / CHECKPOINT_FILE
+        saved = load_checkpoint(self._checkpoint, self._settings, self._fingerprints())
+        self._build(initial=saved is None)
+        if saved is not None:
+            self.run.load_state_dict(saved["run"])
+            self._fabric.strategy.precision.load_state_dict(saved["precision"])
+        if self.leads:
+            with atomic_write(Path(config.out) / "config.yaml") as file:
+                yaml.safe_dump(self._settings, file, sort_keys=False)
+
+    def _build(self, *, initial: bool) -> None:
+        config, optimizer = self.config, self.config.optimizer
+        torch.manual_seed(config.seed)
+        model = JointModel(config.model)
+        if config.init_from and initial:
+            load_weights(model, config.init_from)
+        sgd = torch.optim.SGD(
+            weight_decay_groups(model),
+            lr=optimizer.warmup_learning_rate,
+            momentum=optimizer.momentum,
+            weight_decay=optimizer.weight_decay,
+        )
+        self._learner, self._optimizer = self._fabric.setup(_Learner(model, config), sgd)
+        average = AveragedWeights(model, optimizer.ema_decay) if optimizer.ema_decay > 0 else None
+        sums = torch.zeros(len(LOGGED), dtype=torch.float64, device=self._fabric.device)
+        self.run = RunState(model, sgd, average, sums)
+
+    def batches(self) -> Iterator[Batch]:
+        """Return this process's share of the batches that are left; loader processes have started when this returns."""
+        return training_batches(
+            self._samples,
+            self.config,
+            self.run.step,
+            rank=self._fabric.global_rank,
+            world_size=self._fabric.world_size,
+            pin_memory=self._fabric.device.type == "cuda",
+        )
+
+    def iterate(self, batch: Batch) -> float:
+        """Do one iteration.
+
+        Args:
+            batch: this process's share.
+
+        Returns:
+            The learning rate it used.
+        """
+        rate = learning_rate_at(self.run.step, self.config.optimizer)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        images, targets = batch.to(self._fabric.device)
+        losses: Losses = self._learner(images, targets)
+        self._fabric.backward(losses.total)
+        largest = self.config.optimizer.max_gradient_norm or float("inf")
+        norm = self._fabric.clip_gradients(self._learner, self._optimizer, max_norm=largest, error_if_nonfinite=False)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        if self.run.average is not None:
+            self.run.average.update(self.run.model)
+        self.run.step += 1
+        self.run.add_to_sums(losses, torch.as_tensor(norm))
+        return rate
+
+    def validate(self) -> dict[str, float]:
+        """Validate in the leading process while the others wait.
+
+        Returns:
+            Numbers by column of the log; none without validation data, and in the other processes.
+        """
+        if self.leads and self._val_sets:
+            config = self.config
+            with self._final_weights():
+                report = validate(
+                    self.run.model,
+                    self._val_sets,
+                    config.input_height,
+                    config.input_width,
+                    config.detect,
+                    workers=config.workers,
+                )
+            self.run.validation = {"val_ap50": report.ap50}
+            if report.mean_cosine is not None:
+                self.run.validation["val_cosine"] = report.mean_cosine
+        self._fabric.barrier()
+        return self.run.validation
+
+    def save_checkpoint(self) -> Path:
+        """Write the run folder's checkpoint and return its path.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.leads:
+            precision = self._fabric.strategy.precision.state_dict()
+            save_checkpoint(self._checkpoint, self.run, self._settings, self._fingerprints(), precision)
+        return self._checkpoint
+
+    def save_model(self, path: Path) -> None:
+        """Write the final model: averaged weights where averaging is on.
+
+        Args:
+            path: file to write.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        if self.leads:
+            with self._final_weights():
+                save_model(path, self.run.model, self._metadata())
+        self._fabric.barrier()
+
+    def remarks(self) -> list[str]:
+        """Return what the user should know about the data, one line each."""
+        names = ", ".join(self.config.model.classes)
+        return [
+            f"{item.dataset.name}: {item.left_out} boxes are not of {names} and count as background"
+            for item in self._train_sets
+            if item.left_out
+        ]
+
+    def _final_weights(self) -> AbstractContextManager[None]:
+        return nullcontext() if self.run.average is None else self.run.average.applied(self.run.model)
+
+    def _fingerprints(self) -> list[str]:
+        """Return what must not change while a run is stopped: data sets and teacher."""
+        teachers = [item.store.teacher_fingerprint for item in self._train_sets if item.store is not None]
+        return [item.fingerprint for item in self._train_sets] + teachers
+
+    def _metadata(self) -> dict[str, Any]:
+        """Return what travels with the weights."""
+        sets = self._train_sets
+        store = next(item.store for item in sets if item.store is not None)
+        return {
+            "version": __version__,
+            "input_height": self.config.input_height,
+            "input_width": self.config.input_width,
+            "classes": list(self.config.model.classes),
+            "teacher": {"name": store.teacher_name, "fingerprint": store.teacher_fingerprint, "dim": store.dim},
+            "data": [{"name": item.dataset.name, "fingerprint": item.fingerprint, "licence": _licence(item)} for item in sets],
+            "licence": "; ".join(sorted({_licence(item) for item in sets} - {""})),
+            "steps": self.run.step,
+            "validation": self.run.validation,
+            "appearance": {},
+            "settings": self._settings,
+        }
+
+
+def _licence(item: LabelledSet) -> str:
+    return item.dataset.licence
+
+
+class _Learner(nn.Module):
+    """Model and losses as one module: everything with parameters runs inside the one ``forward`` that Fabric wraps."""
+
+    def __init__(self, model: JointModel, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self._config = config
+
+    def forward(self, images: Tensor, targets: Targets) -> Losses:
+        return compute_losses(self.model, self.model(images), targets, self._config.assign, self._config.loss)

@@ -1,0 +1,200 @@
+"""Everything a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdtrack.config import TrainConfig
+from tdtrack.errors import ConfigError, DataError, WeightsError
+from tdtrack.files import atomic_write
+from tdtrack.model import JointModel, Losses
+from tdtrack.training.ema import AveragedWeights
+
+__all__ = ["CHECKPOINT_FILE", "LOGGED", "RunState", "check_same_run", "load_checkpoint", "plain_settings", "save_checkpoint"]
+
+CHECKPOINT_FILE = "checkpoint.pt"
+"""Name of the resumable checkpoint in a run folder."""
+
+LOGGED = ("loss", "class_loss", "box_loss", "embedding_loss", "gradient_norm", "positives")
+"""What is averaged between two rows of the log."""
+
+_FORMAT = 1
+_FREE = {"out", "workers", "checkpoint_every"}  # settings that the result does not depend on
+
+
+@dataclass
+class RunState:
+    """A run between two iterations.
+
+    Attributes:
+        model: in training mode, on its device.
+        optimizer: of its parameters.
+        average: averaged weights, ``None`` where averaging is off.
+        step: iterations done.
+        sums: ``(len(LOGGED),)`` float64 on the model's device, sums since the last row of the log.
+        summed: iterations in ``sums``.
+        validation: numbers of the last validation by name; empty before the first.
+    """
+
+    model: JointModel
+    optimizer: torch.optim.Optimizer
+    average: AveragedWeights | None
+    sums: Tensor
+    step: int = 0
+    summed: int = 0
+    validation: dict[str, float] = field(default_factory=dict)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and plain values only, random generators included."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "average_updates": 0 if self.average is None else self.average.updates,
+            "step": self.step,
+            "sums": self.sums,
+            "summed": self.summed,
+            "validation": self.validation,
+            "torch_random": torch.get_rng_state(),
+            "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what ``state_dict`` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"], state["average_updates"])
+        self.step, self.summed = state["step"], state["summed"]
+        self.sums.copy_(state["sums"])
+        self.validation = dict(state["validation"])
+        torch.set_rng_state(state["torch_random"])
+        if len(state["cuda_random"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["cuda_random"])
+
+    def add_to_sums(self, losses: Losses, gradient_norm: Tensor) -> None:
+        """Add one iteration's numbers; nothing waits for the device."""
+        parts = [losses.total, losses.classification, losses.box, losses.embedding, gradient_norm]
+        row = torch.stack([part.detach().double() for part in parts])
+        self.sums[: len(parts)] += row
+        self.sums[len(parts)] += losses.positives
+        self.summed += 1
+
+    def take_means(self) -> dict[str, float]:
+        """Return the means since the last call, by name, and start over; empty when there was no iteration."""
+        if self.summed == 0:
+            return {}
+        means = dict(zip(LOGGED, (self.sums / self.summed).tolist()))
+        self.sums.zero_()
+        self.summed = 0
+        return means
+
+
+def plain_settings(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings as nested dictionaries, lists, numbers and text, as they are written to YAML and checkpoints."""
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    return plain
+
+
+def check_same_run(where: Path, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose settings were others.
+
+    Args:
+        where: file that the recorded settings come from.
+        recorded: its ``plain_settings``.
+        current: those of this call. Run folder, loader processes and checkpoint interval may differ.
+
+    Raises:
+        ConfigError: names the first setting that differs and both values.
+    """
+    before, now = dict(_flat(recorded)), dict(_flat(current))
+    for name in [*now, *before]:
+        if name in _FREE or before.get(name, _MISSING) == now.get(name, _MISSING):
+            continue
+        raise ConfigError(
+            f"{where} belongs to a run with {name} {before.get(name, _MISSING)}, this one has {now.get(name, _MISSING)}; "
+            f"put the setting back, or choose another out"
+        )
+
+
+_MISSING = "unset"
+
+
+def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted names and values."""
+    if isinstance(settings, Mapping):
+        for name, value in settings.items():
+            yield from _flat(value, f"{prefix}.{name}" if prefix else name)
+    elif isinstance(settings, list) and settings and isinstance(settings[0], Mapping):
+        for index, value in enumerate(settings):
+            yield from _flat(value, f"{prefix}[{index}]")
+    else:
+        yield prefix, settings
+
+
+def save_checkpoint(
+    path: Path, state: RunState, settings: Mapping[str, Any], data: list[str], precision: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint, all or nothing.
+
+    Args:
+        path: file to write.
+        state: the run.
+        settings: its ``plain_settings``.
+        data: fingerprints of the training data and the teacher.
+        precision: state of the loss scaler; empty where there is none.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    content = {
+        "format": _FORMAT,
+        "settings": dict(settings),
+        "data": data,
+        "precision": dict(precision),
+        "run": state.state_dict(),
+    }
+    with atomic_write(path, "wb") as file:
+        torch.save(content, file)
+
+
+def load_checkpoint(path: Path, settings: Mapping[str, Any], data: list[str]) -> dict[str, Any] | None:
+    """Read the checkpoint of this very run, running no code from the file.
+
+    Args:
+        path: file to read.
+        settings: ``plain_settings`` of this call.
+        data: fingerprints as for ``save_checkpoint``.
+
+    Returns:
+        What ``save_checkpoint`` wrote, on the CPU; ``None`` when there is no such file.
+
+    Raises:
+        WeightsError: the file is damaged.
+        ConfigError: it belongs to a run with other settings.
+        DataError: the data or the embeddings have changed since.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+        raise WeightsError(f"{path} cannot be read as a checkpoint ({error}); delete it to start the run anew") from error
+    if content.get("format") != _FORMAT:
+        raise WeightsError(
+            f"{path} has checkpoint format {content.get('format')}, this version reads {_FORMAT}; delete it to start anew"
+        )
+    check_same_run(path, content["settings"], settings)
+    if content["data"] != data:
+        raise DataError(
+            f"{path} was trained on other boxes or embeddings than there are now; restore them, or choose another out"
+        )
+    return content
