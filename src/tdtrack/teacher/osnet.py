@@ -49,7 +49,7 @@ class _ConvNorm(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         features = self.bn(self.conv(features))
-        return F.relu(features) if self.relu else features
+        return F.relu(features, inplace=True) if self.relu else features
 
 
 class _LightConv(nn.Module):
@@ -62,7 +62,7 @@ class _LightConv(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        return F.relu(self.bn(self.conv2(self.conv1(features))))
+        return F.relu(self.bn(self.conv2(self.conv1(features))), inplace=True)
 
 
 class _Stream(nn.Module):
@@ -134,7 +134,7 @@ class _Block(nn.Module):
         total = branch + (features if self.downsample is None else self.downsample(features))
         if self.norm == "after" and self.IN is not None:
             total = self.IN(total)
-        return F.relu(total)
+        return F.relu(total, inplace=True)
 
 
 def _transition(channels: int) -> nn.Sequential:

@@ -1,0 +1,146 @@
+"""Give every box of a data set its teacher embedding, once and beforehand (Sec. 3.3)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
+from tdtrack.data.images import load_image
+from tdtrack.data.store import EmbeddingStore, StoreMetadata, StoreWriter
+from tdtrack.errors import ConfigError, DataError
+from tdtrack.teacher.crops import crop_boxes, resize_crops
+from tdtrack.teacher.load import Teacher
+from tdtrack.types import BoolArray, Image
+
+__all__ = ["annotate"]
+
+_ROWS_PER_PART = 2048  # what a kill costs at most; small enough for a CPU to finish one in seconds
+_LOOK_AHEAD = 4  # decoded images waiting per worker; bounds memory
+
+
+def annotate(
+    dataset: DetectionDataset,
+    teacher: Teacher,
+    out: Path | str,
+    *,
+    batch_size: int = 64,
+    workers: int = 2,
+    progress: bool = True,
+) -> EmbeddingStore:
+    """Embed all boxes of a data set and keep the result on disk.
+
+    Boxes form one list in the order of the data set, and batches are cut from it by position. So the store does not depend
+    on the number of workers, nor on how often the run was killed and started again: a second call resumes after the last
+    finished part and ends in the same bytes. A store that is already there and fits is opened and returned at once.
+
+    Args:
+        dataset: images and boxes. Ignored boxes are embedded too: one embedding per box.
+        teacher: what embeds the crops.
+        out: the Parquet file to write; unfinished work waits in a folder beside it.
+        batch_size: crops per call of the teacher, at least 1.
+        workers: threads that decode, crop and resize, at least 1.
+        progress: show a progress bar on standard error.
+
+    Returns:
+        The store, one row per box; without rows if the data set has no boxes.
+
+    Raises:
+        StoreError: ``out`` exists and belongs to other data or another teacher; says which.
+        DataError: an image cannot be read or has another size than the data set says.
+        ConfigError: ``batch_size`` or ``workers`` is below 1.
+        OutputError: the store cannot be written.
+    """
+    for setting, value in (("batch_size", batch_size), ("workers", workers)):
+        if value < 1:
+            raise ConfigError(f"{setting} is {value}; it must be at least 1")
+    out = Path(out)
+    if out.exists():
+        store = EmbeddingStore.open(out)
+        store.check(dataset, teacher.fingerprint)
+        return store
+    rows_per_part = max(1, _ROWS_PER_PART // batch_size) * batch_size  # a part ends where a batch ends
+    metadata = StoreMetadata(
+        dim=teacher.dim,
+        teacher_name=teacher.name,
+        teacher_fingerprint=teacher.fingerprint,
+        data_fingerprint=dataset.fingerprint(),
+        licence=dataset.licence,
+        provenance=_provenance(dataset, teacher, batch_size),
+    )
+    ids = dataset.annotation_id
+    writer = StoreWriter(out, metadata, num_rows=len(ids), rows_per_part=rows_per_part)
+    done = writer.done_parts()
+    pending = ~np.isin(np.arange(len(ids)) // rows_per_part, list(done))
+    with _bar(progress) as bar, closing(_crops(dataset, pending, teacher, workers)) as crops:
+        task = bar.add_task("annotate", total=len(ids), completed=int((~pending).sum()))
+        for part in sorted(set(range(writer.num_parts)) - done):
+            rows = writer.part_rows(part)
+            embeddings = np.empty((len(rows), teacher.dim), dtype=np.float32)
+            for start in range(0, len(rows), batch_size):
+                batch = list(islice(crops, min(batch_size, len(rows) - start)))
+                embeddings[start : start + len(batch)] = teacher.embed(batch)
+                bar.advance(task, len(batch))
+            writer.write_part(part, ids[rows.start : rows.stop], embeddings)
+    writer.finish()
+    return EmbeddingStore.open(out)
+
+
+def _provenance(dataset: DetectionDataset, teacher: Teacher, batch_size: int) -> dict[str, str]:
+    """What the store should tell about its making, without clocks, so that equal work gives equal bytes."""
+    crop = f"{teacher.input_height}x{teacher.input_width}" if teacher.input_height else "as cut"
+    return {"dataset": dataset.name, "source": dataset.source, "crop_size": crop, "batch_size": str(batch_size)}
+
+
+def _crops(dataset: DetectionDataset, pending: BoolArray, teacher: Teacher, workers: int) -> Generator[Image, None, None]:
+    """Pending crops in order, decoded by threads that stay a bounded number of images ahead."""
+    offset = 0
+    jobs: deque[tuple[AnnotatedImage, BoolArray]] = deque()
+    for image in dataset.images:
+        wanted = pending[offset : offset + len(image.annotation_id)]
+        offset += len(wanted)
+        if wanted.any():
+            jobs.append((image, wanted))
+    waiting: deque[Future[list[Image]]] = deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        try:
+            while jobs or waiting:
+                while jobs and len(waiting) < _LOOK_AHEAD * workers:
+                    image, wanted = jobs.popleft()
+                    waiting.append(pool.submit(_cut, image, wanted, teacher.input_height, teacher.input_width))
+                yield from waiting.popleft().result()
+        finally:  # an error in one image must not wait for the others
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _cut(image: AnnotatedImage, wanted: BoolArray, height: int, width: int) -> list[Image]:
+    pixels = load_image(image.path)
+    if pixels.shape[:2] != (image.height, image.width):
+        raise DataError(
+            f"{image.path}: is {pixels.shape[1]}x{pixels.shape[0]} pixels but image {image.image_id} is said to be "
+            f"{image.width}x{image.height}; its boxes would fall elsewhere, so mend the annotations"
+        )
+    crops = crop_boxes(pixels, image.xyxy[wanted])
+    if height == 0:
+        return [crop.copy() for crop in crops]  # a view would keep the whole image in memory
+    return list(resize_crops(crops, height, width))
+
+
+def _bar(visible: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("boxes"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not visible,
+    )
