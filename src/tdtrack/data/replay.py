@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tdtrack.errors import DataError
 from tdtrack.files import reason_of
-from tdtrack.types import Detections
+from tdtrack.types import Detections, FloatArray
 
 __all__ = ["read_detections_npz"]
 
@@ -27,7 +27,7 @@ def read_detections_npz(path: Path | str) -> list[Detections]:
 
     Returns:
         One record per frame, at the frame's index from 0, up to the last frame with a row; frames without rows are empty.
-        Within a frame the rows keep their order. Embeddings are brought to unit length; class ids are 0 where the file has none.
+        Within a frame the rows keep their order. Embeddings get unit length; class ids are 0 where the file has none.
 
     Raises:
         DataError: the file is no such archive, or an array is missing or has a wrong shape or value; names the array.
@@ -47,9 +47,7 @@ def read_detections_npz(path: Path | str) -> list[Detections]:
     class_id = arrays.get("class_id", np.zeros(n)).astype(np.int64)
     index = frame.astype(np.int64) - 1
     order = np.argsort(index, kind="stable")
-    rows = Detections(
-        arrays["xyxy"].astype(np.float32), arrays["score"].astype(np.float32), class_id, embedding
-    )  # validated once, then dealt out
+    rows = Detections(arrays["xyxy"].astype(np.float32), arrays["score"].astype(np.float32), class_id, embedding)
     length = int(index.max()) + 1 if n else 0
     ends = np.searchsorted(index[order], np.arange(length), side="right").tolist()
     return [rows.select(order[start:end]) for start, end in zip([0, *ends], ends)]
@@ -101,8 +99,9 @@ def _check_values(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
             raise DataError(f"{path}: array {name!r}, row {row} is {arrays[name][row].tolist()}; {rule}")
 
 
-def _unit_rows(embedding: NDArray[Any]) -> NDArray[np.float32]:
+def _unit_rows(embedding: NDArray[Any]) -> FloatArray:
     """Scale rows to unit length; a row of zeros stays."""
     rows = embedding.astype(np.float32)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    scaled: FloatArray = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    return scaled

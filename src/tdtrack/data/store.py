@@ -79,13 +79,16 @@ class EmbeddingStore:
             length = int(file.metadata.num_rows)
         if found is None:
             raise StoreError(f"{path}: a Parquet file, but not an embedding store; make one with tdtrack annotate")
-        content = json.loads(found)
-        version = content.get("format_version")
-        if version != FORMAT_VERSION:
-            raise StoreError(
-                f"{path}: format version {version}, but this tdtrack reads version {FORMAT_VERSION}; annotate again or change version"
-            )
-        return cls(path, StoreMetadata(**content), length)
+        try:
+            content = json.loads(found)
+            version = content.get("format_version")
+            if version == FORMAT_VERSION:
+                return cls(path, StoreMetadata(**content), length)
+        except (ValueError, TypeError, AttributeError) as error:
+            raise StoreError(f"{path}: what the store says about itself is damaged: {error}; annotate again") from error
+        raise StoreError(
+            f"{path}: format version {version}, but this tdtrack reads {FORMAT_VERSION}; annotate again with this one"
+        )
 
     @property
     def dim(self) -> int:
@@ -186,7 +189,7 @@ class EmbeddingStore:
     def _read(self) -> tuple[IntArray, NDArray[np.float16]]:
         """Return ascending annotation ids and their embeddings."""
         if self._columns is None:
-            with _reading(self.path), _parquet().ParquetFile(self.path) as file:
+            with _reading(self.path), _parquet().ParquetFile(self.path, page_checksum_verification=True) as file:
                 table = file.read().combine_chunks()
             ids = np.asarray(table["annotation_id"].to_numpy(), np.int64)
             flat = table["embedding"].chunk(0).flatten() if len(ids) else np.zeros(0, np.float16)
@@ -210,30 +213,49 @@ class StoreWriter:
     content alone, not on how often the run was interrupted.
     """
 
-    def __init__(self, out: Path | str, metadata: StoreMetadata, *, num_rows: int, rows_per_part: int = 2048) -> None:
+    def __init__(
+        self,
+        out: Path | str,
+        *,
+        dim: int,
+        num_boxes: int,
+        teacher_name: str,
+        teacher_fingerprint: str,
+        data_fingerprint: str,
+        licence: str = "",
+        provenance: Mapping[str, Any] | None = None,
+        rows_per_part: int = 2048,
+    ) -> None:
         """Begin a store, or go on with an interrupted one.
 
         Args:
             out: the Parquet file to write in the end.
-            metadata: what the store says about itself.
-            num_rows: embeddings the finished store will hold.
-            rows_per_part: embeddings in every part but the last.
+            dim: D_t, numbers in one embedding.
+            num_boxes: embeddings the finished store will hold.
+            teacher_name: of the network that makes the embeddings.
+            teacher_fingerprint: of the network with its weights and preprocessing.
+            data_fingerprint: ``DetectionDataset.fingerprint`` of the boxes.
+            licence: of the data.
+            provenance: where data and teacher come from; values that JSON can hold, and nothing that changes from run to run.
+            rows_per_part: embeddings in every part but the last, at least 1.
 
         Raises:
             StoreError: an interrupted run with other data, another teacher or other parts lies there; says what differs.
             OutputError: the folder of parts cannot be written.
+            MissingExtraError: pyarrow is not installed.
         """
         self.out = Path(out)
-        self.metadata = metadata
-        self.num_rows = num_rows
+        self.metadata = StoreMetadata(dim, teacher_name, teacher_fingerprint, data_fingerprint, licence, dict(provenance or {}))
+        self.num_boxes = num_boxes
         self.rows_per_part = rows_per_part
-        self.num_parts = -(-num_rows // rows_per_part)
+        self.num_parts = -(-num_boxes // rows_per_part)
         self._folder = self.out.with_name(f"{self.out.name}.parts")
+        _arrow()  # before hours of work, not after
         self._agree_with_plan()
 
     def part_rows(self, index: int) -> range:
         """Return the rows of the whole store that one part holds."""
-        return range(index * self.rows_per_part, min((index + 1) * self.rows_per_part, self.num_rows))
+        return range(index * self.rows_per_part, min((index + 1) * self.rows_per_part, self.num_boxes))
 
     def done_parts(self) -> set[int]:
         """Return the parts that are complete."""
@@ -256,16 +278,14 @@ class StoreWriter:
         if not 0 <= index < self.num_parts or len(annotation_ids) != expected:
             raise StoreError(f"{self.out}: part {index} got {len(annotation_ids)} rows, expected {expected}")
         if embeddings.shape != (expected, self.metadata.dim):
-            raise StoreError(
-                f"{self.out}: part {index} got embeddings of shape {embeddings.shape}, expected ({expected}, {self.metadata.dim})"
-            )
+            wanted = (expected, self.metadata.dim)
+            raise StoreError(f"{self.out}: part {index} got embeddings of shape {embeddings.shape}, expected {wanted}")
         half = np.ascontiguousarray(embeddings, np.float16)
         finite = np.all(np.isfinite(half), axis=1)
         if not finite.all():
             bad = annotation_ids[int(np.argmin(finite))]
-            raise StoreError(
-                f"{self.out}: the embedding of annotation {bad} is not finite; the teacher {self.metadata.teacher_name} gives no number for this crop"
-            )
+            teacher = self.metadata.teacher_name
+            raise StoreError(f"{self.out}: teacher {teacher} gave a number that is not finite for the box of annotation {bad}")
         arrow = _arrow()
         columns = [
             arrow.array(np.ascontiguousarray(annotation_ids, np.int64)),
@@ -293,8 +313,8 @@ class StoreWriter:
         with atomic_write(self.out, "wb") as file, self._parquet_writer(file) as writer:
             for index in range(self.num_parts):
                 part = self._folder / _PART_NAME.format(index)
-                with _reading(part):
-                    table = parquet.read_table(part, partitioning=None)
+                with _reading(part), parquet.ParquetFile(part, page_checksum_verification=True) as opened:
+                    table = opened.read()
                 if table.num_rows != len(self.part_rows(index)):
                     raise StoreError(
                         f"{part}: {table.num_rows} rows, expected {len(self.part_rows(index))}; delete it and run again"
@@ -313,11 +333,13 @@ class StoreWriter:
 
     def _parquet_writer(self, file: IO[bytes]) -> Any:
         # Embeddings hardly repeat: dictionaries and statistics would cost space and help no one.
-        return _parquet().ParquetWriter(file, self._schema(), compression="zstd", use_dictionary=False, write_statistics=False)
+        return _parquet().ParquetWriter(
+            file, self._schema(), compression="zstd", use_dictionary=False, write_statistics=False, write_page_checksum=True
+        )
 
     def _agree_with_plan(self) -> None:
         """Write down what the parts are parts of, or compare with what an interrupted run wrote down."""
-        plan = {**asdict(self.metadata), "num_rows": self.num_rows, "rows_per_part": self.rows_per_part}
+        plan = {**asdict(self.metadata), "num_boxes": self.num_boxes, "rows_per_part": self.rows_per_part}
         file = self._folder / "plan.json"
         text = json.dumps(plan, sort_keys=True, indent=1) + "\n"
         try:
@@ -333,7 +355,7 @@ class StoreWriter:
         if differing:
             was = ", ".join(f"{key} {str(found.get(key))[:40]} instead of {str(plan.get(key))[:40]}" for key in differing)
             raise StoreError(
-                f"{self._folder}: parts of an interrupted run with {was}; delete this folder to start over, or use another --out"
+                f"{self._folder}: parts of an interrupted run with {was}; delete the folder to start over, or use another --out"
             )
 
 
@@ -361,7 +383,10 @@ def _reading(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise StoreError(f"{path}: there is no such embedding store; make it with tdtrack annotate") from error
     except arrow.ArrowException as error:
-        reason = str(error).splitlines()[0]
-        raise StoreError(f"{path}: not a Parquet file, or cut short: {reason}; annotate again") from error
+        raise StoreError(f"{path}: not a Parquet file, or cut short: {_first_line(str(error))}; annotate again") from error
     except OSError as error:
-        raise StoreError(f"{path}: cannot read the embedding store: {reason_of(error)}; annotate again") from error
+        raise StoreError(f"{path}: cannot read the embedding store: {_first_line(reason_of(error))}; annotate again") from error
+
+
+def _first_line(text: str) -> str:
+    return text.partition("\n")[0].rstrip(".")
