@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,7 +169,7 @@ def test_only_the_first_teacher_dimensions_count(model: JointModel, predictions:
     wide, narrow = make_targets(9), make_targets(9)
     narrow.embedding = [rows[:, :6] for rows in narrow.embedding]
     losses = [compute_losses(model, predictions, t, AssignConfig(), LossConfig()).embedding for t in (wide, narrow)]
-    assert float(losses[0]) == float(losses[1])
+    assert losses[0].item() == losses[1].item()
 
 
 def test_a_batch_without_boxes_trains() -> None:
@@ -180,8 +181,8 @@ def test_a_batch_without_boxes_trains() -> None:
     losses = compute_losses(model, model(images), empty, AssignConfig(), LossConfig())
     losses.total.backward()
     assert losses.positives == 0
-    assert float(losses.box) == float(losses.embedding) == 0
-    assert float(losses.classification) > 0
+    assert losses.box.item() == losses.embedding.item() == 0
+    assert losses.classification.item() > 0
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
@@ -195,6 +196,29 @@ def test_every_weight_learns_from_a_batch_with_boxes() -> None:
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
+
+
+def test_gradients_are_the_same_to_the_bit_on_any_run() -> None:
+    torch.manual_seed(0)
+    model = JointModel(replace(TINY, embedding_width=64))
+    torch.nn.init.normal_(model.embedding_head.conv2.weight, std=0.1)
+    images = torch.rand(2, 3, 128, 160) * 255
+    targets = make_targets()
+    targets.boxes[1] = torch.rand(60, 2).repeat(1, 2) * 80 + torch.tensor([0.0, 0, 40, 40])  # crowded: patches overlap
+    targets.class_id[1], targets.ignore[1] = torch.zeros(60, dtype=torch.int64), torch.zeros(60, dtype=torch.bool)
+    targets.embedding[1] = torch.randn(60, 9)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        runs = []
+        for _ in range(3):
+            model.zero_grad()
+            compute_losses(model, model(images), targets, AssignConfig(), LossConfig()).total.backward()
+            runs.append([parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None])
+    finally:
+        torch.set_num_threads(threads)
+    for other in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], other, strict=True))
 
 
 def test_targets_that_do_not_pair_up_are_refused(model: JointModel, predictions: Predictions) -> None:

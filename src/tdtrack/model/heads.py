@@ -147,7 +147,10 @@ class EmbeddingHead(nn.Module):
             y = (cell[rows] - start).div(width, rounding_mode="floor")[:, None] + step_y
             x = ((cell[rows] - start) % width)[:, None] + step_x
             inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            taken = level.permute(0, 2, 3, 1)[image[rows, None], y.clamp(0, height - 1), x.clamp(0, width - 1)]
+            position = (image[rows, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
+            cells = level.permute(0, 2, 3, 1).reshape(-1, level.shape[1])
+            # Not cells[position]: on several CPU threads its gradient adds up overlapping patches in any order.
+            taken = cells.index_select(0, position.flatten()).view(*position.shape, cells.shape[1])
             patches.append((taken * inside[..., None]).flatten(1))
             start += height * width
         return torch.cat(patches)[torch.argsort(order)]
