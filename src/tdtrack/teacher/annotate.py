@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
 from tdtrack.data.images import load_image
-from tdtrack.data.store import EmbeddingStore, StoreMetadata, StoreWriter
+from tdtrack.data.store import EmbeddingStore, StoreWriter
 from tdtrack.errors import ConfigError, DataError
 from tdtrack.teacher.crops import crop_boxes, resize_crops
 from tdtrack.teacher.load import Teacher
@@ -68,16 +68,18 @@ def annotate(
         store.check(dataset, teacher.fingerprint)
         return store
     rows_per_part = max(1, _ROWS_PER_PART // batch_size) * batch_size  # a part ends where a batch ends
-    metadata = StoreMetadata(
+    ids = dataset.annotation_id
+    writer = StoreWriter(
+        out,
         dim=teacher.dim,
+        num_boxes=len(ids),
         teacher_name=teacher.name,
         teacher_fingerprint=teacher.fingerprint,
         data_fingerprint=dataset.fingerprint(),
         licence=dataset.licence,
         provenance=_provenance(dataset, teacher, batch_size),
+        rows_per_part=rows_per_part,
     )
-    ids = dataset.annotation_id
-    writer = StoreWriter(out, metadata, num_rows=len(ids), rows_per_part=rows_per_part)
     done = writer.done_parts()
     pending = ~np.isin(np.arange(len(ids)) // rows_per_part, list(done))
     with _bar(progress) as bar, closing(_crops(dataset, pending, teacher, workers)) as crops:
