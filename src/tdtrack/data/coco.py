@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tdtrack.data.checks import check_boxes
-from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns, refuse_dropped
+from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns, refuse_dropped, refuse_empty
 from tdtrack.data.images import ImageFault, probe_images
 from tdtrack.errors import DataError, OutputError
 from tdtrack.files import atomic_write, reason_of
@@ -43,7 +43,7 @@ def read_coco(annotations: Path | str, images: Path | str, *, skip_bad: bool = F
     dataset, problems = _read(Path(annotations), Path(images), decode=False)
     if not skip_bad:
         refuse_dropped(problems)
-    return _refuse_empty(dataset, Path(annotations), problems)
+    return refuse_empty(dataset, Path(annotations), problems)
 
 
 def inspect_coco(
@@ -62,7 +62,7 @@ def inspect_coco(
     problems: list[Problem] = []
     try:
         dataset, problems = _read(Path(annotations), Path(images), decode=decode)
-        return _refuse_empty(dataset, Path(annotations), problems), problems
+        return refuse_empty(dataset, Path(annotations), problems), problems
     except DataError as error:
         message = str(error).removeprefix(f"{annotations}: ")
         return None, [*problems, Problem("unusable-data-set", str(annotations), message, dropped=True)]
@@ -215,16 +215,6 @@ def _find_images(
         else:
             sizes[index] = outcome
     return sizes
-
-
-def _refuse_empty(dataset: DetectionDataset, path: Path, problems: Sequence[Problem]) -> DetectionDataset:
-    dropped = [problem for problem in problems if problem.dropped]
-    why = f"; all was left out, first: {dropped[0]}" if dropped else ""
-    if not dataset.images:
-        raise DataError(f"{path}: the data set has no images{why}")
-    if not dataset.num_boxes:
-        raise DataError(f"{path}: the data set has {len(dataset)} images but no boxes{why}")
-    return dataset
 
 
 def _load_json(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from tdtrack.errors import DataError, ShapeError
 from tdtrack.types import BoolArray, FloatArray, IntArray
 
-__all__ = ["AnnotatedImage", "DetectionDataset", "Problem", "images_from_columns", "refuse_dropped"]
+__all__ = ["AnnotatedImage", "DetectionDataset", "Problem", "images_from_columns", "refuse_dropped", "refuse_empty"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,6 +145,25 @@ def refuse_dropped(problems: Sequence[Problem]) -> None:
     if dropped:
         more = f" ({len(dropped) - 1} more; tdtrack doctor lists them)" if len(dropped) > 1 else ""
         raise DataError(f"{dropped[0]}; fix it or pass --skip-bad-boxes{more}")
+
+
+def refuse_empty(dataset: DetectionDataset, where: Path, problems: Sequence[Problem]) -> DetectionDataset:
+    """Return the data set if there is anything to learn from.
+
+    Args:
+        dataset: what could be used.
+        where: the file or folder it was read from.
+        problems: all that were met on the way.
+
+    Raises:
+        DataError: it has no images or no boxes; names the first thing that was left out, if any was.
+    """
+    if dataset.num_boxes:
+        return dataset
+    first = next((problem for problem in problems if problem.dropped), None)
+    why = f"; what it had cannot be used, first: {str(first).removeprefix(f'{where}: ')}" if first else ""
+    what = f"{len(dataset)} images but no boxes" if len(dataset) else "no images"
+    raise DataError(f"{where}: the data set has {what}{why}")
 
 
 def images_from_columns(

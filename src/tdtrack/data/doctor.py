@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tdtrack.data.coco import default_images, inspect_coco
 from tdtrack.data.dataset import DetectionDataset, Problem
-from tdtrack.data.mot import MotSequence, find_sequences, inspect_mot
+from tdtrack.data.mot import DISTRACTORS, PEDESTRIAN, UNKNOWN_CLASS, MotSequence, find_sequences, inspect_mot
 from tdtrack.data.store import EmbeddingStore
 from tdtrack.errors import DataError
 
@@ -20,7 +20,7 @@ __all__ = ["DoctorReport", "inspect"]
 
 _EXAMPLES = 3
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-_COMMON_SIZES = 5
+_FEW_SIZES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,11 @@ class DoctorReport:
     def usable(self) -> bool:
         """Nothing stands in the way of reading it without ``--skip-bad-boxes``."""
         return not any(problem.dropped for problem in self.problems)
+
+    @property
+    def readable(self) -> bool:
+        """Something is left when what cannot be used is skipped."""
+        return not any(problem.kind == "unusable-data-set" for problem in self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it; of each kind of problem the count and the first few."""
@@ -73,8 +78,10 @@ class DoctorReport:
             text.extend(f"  {str(problem).removeprefix(f'{self.path}: ')}" for problem in group[:_EXAMPLES])
             if len(group) > _EXAMPLES:
                 text.append(f"  and {len(group) - _EXAMPLES} more")
-        if not self.usable:
-            text.append("training and annotation stop at the first of those left out; fix them or pass --skip-bad-boxes")
+        if not self.readable:
+            text.append("nothing can be read from it as it is")
+        elif not self.usable:
+            text.append("reading stops at the first of those left out; fix them or pass --skip-bad-boxes")
         return text
 
     def _by_kind(self) -> dict[str, list[Problem]]:
@@ -119,15 +126,11 @@ def _dataset_facts(dataset: DetectionDataset) -> dict[str, Any]:
     class_id = np.concatenate([image.class_id for image in dataset.images])
     ignore = np.concatenate([image.ignore for image in dataset.images])
     per_image = np.array([np.count_nonzero(~image.ignore) for image in dataset.images])
-    sizes = Counter((image.width, image.height) for image in dataset.images)
-    shown = {f"{width}x{height}": count for (width, height), count in sizes.most_common(_COMMON_SIZES)}
-    if len(sizes) > _COMMON_SIZES:
-        shown[f"{len(sizes) - _COMMON_SIZES} other sizes"] = sum(sizes.values()) - sum(shown.values())
     counts = np.bincount(class_id[~ignore], minlength=len(dataset.classes)).tolist()
     facts: dict[str, Any] = {
         "images": len(dataset),
         "images without boxes": int(np.count_nonzero(per_image == 0)),
-        "image sizes": shown,
+        "image sizes": _sizes(dataset),
         "boxes": int(np.count_nonzero(~ignore)),
         "ignore regions": int(np.count_nonzero(ignore)),
         "boxes by class": dict(zip(dataset.classes, counts)),
@@ -139,6 +142,14 @@ def _dataset_facts(dataset: DetectionDataset) -> dict[str, Any]:
     facts["licence"] = dataset.licence or "not stated"
     facts["fingerprint"] = dataset.fingerprint()
     return facts
+
+
+def _sizes(dataset: DetectionDataset) -> dict[str, Any]:
+    sizes = Counter((image.width, image.height) for image in dataset.images)
+    if len(sizes) <= _FEW_SIZES:
+        return {f"{width}x{height}": count for (width, height), count in sizes.most_common()}
+    width, height = zip(*sizes)
+    return {"different": len(sizes), "width": f"{min(width)}..{max(width)}", "height": f"{min(height)}..{max(height)}"}
 
 
 def _spread(values: NDArray[Any]) -> dict[str, float]:
@@ -185,7 +196,12 @@ def _ground_truth_facts(sequence: MotSequence, problems: list[Problem]) -> dict[
             f"identity {rows.track_id[row]} has a second box in frame {rows.frame_index[row] + 1}; evaluation will refuse it"
         )
         problems.append(Problem("identity-twice", f"{sequence.ground_truth_file}:{rows.line[row]}", message, dropped=False))
-    return {"boxes in gt": len(rows), "identities": len(np.unique(rows.track_id))}
+    facts = {"boxes in gt": len(rows), "identities": len(np.unique(rows.track_id))}
+    left_out = {
+        "on vehicles and occluders, left out": ~np.isin(rows.class_id, (PEDESTRIAN, UNKNOWN_CLASS, *DISTRACTORS)),
+        "in frames without an image": ~np.isin(rows.frame_index, sequence.frame_index),
+    }
+    return facts | {what: int(mask.sum()) for what, mask in left_out.items() if mask.any()}
 
 
 def _rows_or_problem(sequence: MotSequence, problems: list[Problem]) -> int:

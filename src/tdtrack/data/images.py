@@ -153,7 +153,8 @@ def _probe(path: Path, size: tuple[int, int] | None, *, decode: bool) -> ImageFa
         return ImageFault("image-unreadable", f"image file {path} has more than 8 bits per channel")
     if size is not None and size != (width, height):
         said = f"image file {path} is {width}x{height}, the annotations say {size[0]}x{size[1]}"
-        return ImageFault("image-size-differs", said)
+        turned = "; its orientation tag turns it: store it upright" if size == (height, width) else ""
+        return ImageFault("image-size-differs", said + turned)
     return width, height
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import configparser
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from tdtrack.data.checks import check_boxes
-from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns, refuse_dropped
+from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns, refuse_dropped, refuse_empty
 from tdtrack.data.images import ImageFault, probe_images
 from tdtrack.data.mot_rows import MotRows, is_number, read_mot_rows
 from tdtrack.errors import DataError
@@ -156,7 +157,7 @@ def read_sequence(folder: Path | str) -> MotSequence:
         folder: holds ``seqinfo.ini`` and, usually, the frames in ``img1`` as ``000001.jpg`` and so on.
 
     Raises:
-        DataError: ``seqinfo.ini`` is missing or wrong, or a frame's file name is not a number.
+        DataError: ``seqinfo.ini`` is missing or wrong, or a frame's file name is not a number of its own.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -166,7 +167,11 @@ def read_sequence(folder: Path | str) -> MotSequence:
     if (folder / info.image_dir).is_dir():
         entries = (folder / info.image_dir).iterdir()
         frames = [path for path in entries if path.suffix.lower() == info.image_ext.lower() and not path.name.startswith(".")]
-    return MotSequence(folder, info, tuple(sorted(frames, key=_frame_number)))
+    frames.sort(key=_frame_number)
+    for path, following in pairwise(frames):
+        if _frame_number(path) == _frame_number(following):
+            raise DataError(f"{following}: this is frame {_frame_number(path)}, and so is {path.name}; remove one of them")
+    return MotSequence(folder, info, tuple(frames))
 
 
 def find_sequences(folder: Path | str) -> list[MotSequence]:
@@ -221,7 +226,7 @@ def read_mot_dataset(folder: Path | str, *, skip_bad: bool = False) -> Detection
     dataset, problems = _read(Path(folder), decode=False)
     if not skip_bad:
         refuse_dropped(problems)
-    return _refuse_empty(dataset, Path(folder))
+    return refuse_empty(dataset, Path(folder), problems)
 
 
 def inspect_mot(folder: Path | str, *, decode: bool = False) -> tuple[DetectionDataset | None, list[Problem]]:
@@ -237,7 +242,7 @@ def inspect_mot(folder: Path | str, *, decode: bool = False) -> tuple[DetectionD
     problems: list[Problem] = []
     try:
         dataset, problems = _read(Path(folder), decode=decode)
-        return _refuse_empty(dataset, Path(folder)), problems
+        return refuse_empty(dataset, Path(folder), problems), problems
     except DataError as error:
         message = str(error).removeprefix(f"{folder}: ")
         return None, [*problems, Problem("unusable-data-set", str(folder), message, dropped=True)]
@@ -298,11 +303,3 @@ def _read_frames(sequence: MotSequence, number: int, problems: list[Problem], *,
         np.zeros(len(keep), np.int64),
         ~(person[keep] & (rows.score[keep] > 0)),
     )
-
-
-def _refuse_empty(dataset: DetectionDataset, folder: Path) -> DetectionDataset:
-    if not dataset.images:
-        raise DataError(f"{folder}: no frame image can be used; a sequence holds its frames in img1/000001.jpg and so on")
-    if not dataset.num_boxes:
-        raise DataError(f"{folder}: the ground truth has no boxes on the {len(dataset)} frames that exist")
-    return dataset
