@@ -17,22 +17,22 @@ _TORCH_SUFFIXES = (".safetensors",)
 
 
 class Engine(Protocol):
-    """A detector, with or without embeddings. Any object with these will do.
-
-    Attributes:
-        classes: class names, in the order of class ids.
-        embedding_dim: D_s, or ``None`` when detections carry no embedding.
-        metadata: what the model file says of itself; ``"appearance"``, where it is, holds the fitted ceiling.
-    """
+    """A detector, with or without embeddings. Any object with these will do."""
 
     @property
-    def classes(self) -> tuple[str, ...]: ...
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of class ids."""
+        ...
 
     @property
-    def embedding_dim(self) -> int | None: ...
+    def embedding_dim(self) -> int | None:
+        """D_s, or ``None`` when detections carry no embedding."""
+        ...
 
     @property
-    def metadata(self) -> Mapping[str, Any]: ...
+    def metadata(self) -> Mapping[str, Any]:
+        """What the model file says of itself; ``"appearance"``, where it is, holds the fitted ceiling."""
+        ...
 
     def __call__(self, frame: Image) -> Detections:
         """Detect in one frame, ``(H, W, 3)`` RGB uint8; boxes come in its pixels, inside it."""

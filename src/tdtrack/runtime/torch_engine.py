@@ -62,7 +62,7 @@ class TorchEngine:
         self.classes = network.config.classes
         self.embedding_dim: int | None = network.config.embedding_dim
         self.device = _pick_device(device)
-        self._network = network.to(self.device, memory_format=torch.channels_last)
+        self._network = network.to(self.device).to(memory_format=torch.channels_last)
         self._config = DetectConfig(min_score=min_score, max_detections=max_detections)
 
     @torch.inference_mode()
@@ -90,9 +90,7 @@ def _input_side(model: Path | str, metadata: Mapping[str, Any], key: str) -> int
     """Return the height or width the model was trained at."""
     value = metadata.get(key)
     if not isinstance(value, int) or value < 1:
-        raise WeightsError(
-            f"{model}: its metadata gives {key} as {value!r}; save the model with the input size it was trained at"
-        )
+        raise WeightsError(f"{model}: its metadata gives {key} as {value!r}; save it with the input size of its training")
     return value
 
 

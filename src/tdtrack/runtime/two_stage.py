@@ -19,7 +19,9 @@ class Embedder(Protocol):
     """What turns crops into vectors; every teacher does."""
 
     @property
-    def dim(self) -> int: ...
+    def dim(self) -> int:
+        """D_t."""
+        ...
 
     def embed(self, crops: Sequence[Image]) -> FloatArray:
         """Return ``(N, D_t)`` float32 of unit length for RGB uint8 crops of any size."""
@@ -75,8 +77,7 @@ class TwoStageEngine:
         if len(kept) == 0:
             return kept.with_embedding(np.zeros((0, self._teacher.dim), np.float32))
         embedding = self._teacher.embed(crop_boxes(frame, kept.xyxy))
-        if embedding.shape != (len(kept), self._teacher.dim):
-            raise ShapeError(
-                f"the teacher returned {embedding.shape} for {len(kept)} crops; it must return ({len(kept)}, {self._teacher.dim})"
-            )
+        wanted = (len(kept), self._teacher.dim)
+        if embedding.shape != wanted:
+            raise ShapeError(f"the teacher returned {embedding.shape} for {len(kept)} crops; it must return {wanted}")
         return kept.with_embedding(embedding)
