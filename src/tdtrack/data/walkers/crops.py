@@ -1,0 +1,134 @@
+"""The Re-ID part: crops by identity, seen by several cameras, as a detector would cut them."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PilImage
+
+from tdtrack.data.walkers.camera import draw_style, film
+from tdtrack.data.walkers.config import WalkersConfig, stream
+from tdtrack.data.walkers.looks import Look, make_looks
+from tdtrack.data.walkers.motion import walk
+from tdtrack.data.walkers.render import Shot, render_frame
+from tdtrack.data.walkers.scene import Scene, build_scene
+from tdtrack.files import atomic_write
+from tdtrack.types import FloatArray, Image, IntArray
+
+__all__ = ["write_crops", "write_jpeg"]
+
+MIN_CROP_VISIBILITY = 0.35
+"""Less of a person is not a picture of them."""
+MIN_CROP_HEIGHT = 28
+"""Pixels; smaller people show too little to learn from."""
+MAX_FRAMES = 24
+"""Frames one camera looks at one cast before it gives up on those it still lacks."""
+
+
+def write_jpeg(path: Path, image: Image, quality: int) -> None:
+    """Write one picture.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    PilImage.fromarray(image).save(buffer, "JPEG", quality=quality)
+    with atomic_write(path, "wb") as file:
+        file.write(buffer.getvalue())
+
+
+def write_crops(config: WalkersConfig, folder: Path, camera: int) -> int:
+    """Write what one camera sees of all identities that pass it.
+
+    Training identities go to ``bounding_box_train``; of the others the first crop goes to ``query``, the rest to
+    ``bounding_box_test``. Names are Market-1501's: ``0002_c1s1_000451_03.jpg`` is identity 2, camera 1, cast 1, frame
+    451, third crop of that frame.
+
+    Args:
+        config: the world.
+        folder: of the Re-ID set.
+        camera: which camera, from 0.
+
+    Returns:
+        The number of crops.
+
+    Raises:
+        OutputError: a crop cannot be written.
+    """
+    rng = stream(config.seed, "reid", camera)
+    scene = build_scene(rng, config)
+    each = -(-config.crops_per_identity // config.cameras_per_identity)
+    total = 0
+    for number, (first, cast) in enumerate(_casts(config)):
+        on_duty = stream(config.seed, "reid-duty", number).permutation(config.reid_cameras)[: config.cameras_per_identity]
+        if camera in on_duty:
+            shot = _shoot(config, scene, camera, number, first, cast)
+            total += _cut(config, shot, folder, camera, number, each)
+    return total
+
+
+def _casts(config: WalkersConfig) -> list[tuple[int, list[Look]]]:
+    """Split the identities into people who walk together, each cast with its first identity number."""
+    casts = []
+    first = 1
+    for part, count in (("train", config.reid_identities), ("test", config.reid_test_identities)):
+        looks, _ = make_looks(stream(config.seed, "reid-looks", part), count, config.lookalike_fraction)
+        for start in range(0, count, config.max_people):
+            cast = looks[start : start + config.max_people]
+            casts.append((first + start, cast))
+        first += count
+    return casts
+
+
+def _shoot(config: WalkersConfig, scene: Scene, camera: int, number: int, first: int, cast: list[Look]) -> Shot:
+    """Film one cast on one camera, at an hour of its own: the place stays, light and settings differ a little."""
+    rng = stream(config.seed, "reid-shot", camera, number)
+    style = draw_style(stream(config.seed, "reid-style", camera), "reid", config.width, config.height)
+    step = max(1, round(config.detection_gap * config.frame_rate))
+    views = film(rng, config, scene.margin, MAX_FRAMES * step, 0.15 * config.camera_motion)
+    placements = walk(rng, config, scene, cast, views, len(cast))
+    identity = first + np.arange(len(cast), dtype=np.int64)
+    return Shot(scene, style, views[::step], cast, identity, placements[::step])
+
+
+def _cut(config: WalkersConfig, shot: Shot, folder: Path, camera: int, number: int, each: int) -> int:
+    """Write ``each`` crops of every identity in a shot, where it shows them that often."""
+    rng = stream(config.seed, "reid-cut", camera, number)
+    have: Counter[int] = Counter()
+    for index in range(len(shot.views)):
+        frame = render_frame(shot, index)
+        written = 0
+        for row in np.flatnonzero(_usable(frame.xyxy, frame.visibility)):
+            identity = int(frame.identity[row])
+            if have[identity] >= each:
+                continue
+            part = "bounding_box_train"
+            if identity > config.reid_identities:
+                part = "bounding_box_test" if have[identity] else "query"
+            have[identity] += 1
+            written += 1
+            name = f"{identity:04d}_c{camera + 1}s{number + 1}_{index + 1:06d}_{written:02d}.jpg"
+            left, top, right, bottom = _jitter(rng, frame.xyxy[row], config)
+            write_jpeg(folder / part / name, np.ascontiguousarray(frame.image[top:bottom, left:right]), shot.style.quality)
+        if all(have[int(identity)] >= each for identity in shot.identity):
+            break
+    return have.total()
+
+
+def _usable(xyxy: FloatArray, visibility: FloatArray) -> IntArray:
+    size = xyxy[:, 2:] - xyxy[:, :2]
+    return np.asarray((visibility >= MIN_CROP_VISIBILITY) & (size[:, 1] >= MIN_CROP_HEIGHT) & (size[:, 0] >= 8), np.int64)
+
+
+def _jitter(rng: np.random.Generator, xyxy: FloatArray, config: WalkersConfig) -> tuple[int, int, int, int]:
+    """Move a box's sides as a detector would, within the frame and at least 8 pixels apart."""
+    size = np.tile(xyxy[2:] - xyxy[:2], 2)
+    moved = np.round(xyxy + rng.normal(0, config.box_jitter, 4) * size)
+    left, top = (int(np.clip(moved[side], 0, limit - 8)) for side, limit in ((0, config.width), (1, config.height)))
+    right, bottom = (
+        int(np.clip(moved[side], low + 8, limit)) for side, low, limit in ((2, left, config.width), (3, top, config.height))
+    )
+    return left, top, right, bottom
