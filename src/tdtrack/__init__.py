@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tdtrack.config import AssociationConfig, ModelConfig, TeacherTrainConfig, TrainConfig
 from tdtrack.errors import TdtrackError
 from tdtrack.types import Detections, Tracks
+from tdtrack.version import __version__
 
 if TYPE_CHECKING:
     from tdtrack.association import Tracker
     from tdtrack.data import load_dataset
     from tdtrack.runtime import load_engine, open_source
     from tdtrack.teacher import load_teacher
-
-__version__ = "0.1.0"
 
 _LAZY = {
     "Tracker": "tdtrack.association",

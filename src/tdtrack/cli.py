@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.markup import escape
 
-from tdtrack import __version__
+from tdtrack.version import __version__
 from tdtrack.config import AssociationConfig, TeacherTrainConfig, TrainConfig
 from tdtrack.errors import ConfigError, TdtrackError
 
