@@ -1,0 +1,115 @@
+"""Fitting the appearance ceiling to an embedding space, without identities.
+
+How far apart two embeddings of one person are depends on the network that makes them, so a ceiling tuned for one is wrong
+for the next (Sec. 3.5). Two things are known without any identity: two boxes of one image are different objects, and two
+views of one box are the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tdtrack.association.costs import unit_length
+from tdtrack.config import AssociationConfig
+from tdtrack.errors import ShapeError
+from tdtrack.types import FloatArray, IntArray
+
+__all__ = ["appearance_ceiling", "balanced_distance", "different_pairs"]
+
+PAIRS_AT_ONCE = 65_536
+"""Pairs compared in one step; bounds memory to two blocks of this many embeddings."""
+
+MEAN_SQUARED_MAHALANOBIS = 4.0
+"""Mean of chi-square with 4 degrees of freedom: what motion adds, on average, to the cost of a right match."""
+
+
+def different_pairs(embedding: NDArray[Any], image_index: IntArray) -> FloatArray:
+    """Measure the distances between different boxes of the same image.
+
+    Args:
+        embedding: ``(N, D)`` of any length but zero, one row per box.
+        image_index: ``(N,)`` image of each box, in any order.
+
+    Returns:
+        ``(P,)`` float32 cosine distances in ``[0, 2]``, each unordered pair once; empty where no image has two boxes.
+
+    Raises:
+        ShapeError: the rows do not pair up.
+    """
+    if embedding.ndim != 2 or image_index.shape != (len(embedding),):
+        raise ShapeError(
+            f"embeddings have shape {embedding.shape} and image indices {image_index.shape}; one row per box is needed"
+        )
+    order = np.argsort(image_index, kind="stable")
+    image = image_index[order]
+    # In order of image, the partners of a box are the rows after it up to the end of its image.
+    here = np.arange(len(image))
+    partners = np.searchsorted(image, image, side="right") - here - 1
+    first = np.repeat(here, partners)
+    second = np.arange(len(first)) - np.repeat(np.cumsum(partners) - partners, partners) + first + 1
+    distance = np.empty(len(first), np.float32)
+    for start in range(0, len(first), PAIRS_AT_ONCE):
+        block = slice(start, start + PAIRS_AT_ONCE)
+        a, b = (unit_length(embedding[order[rows[block]]]) for rows in (first, second))
+        distance[block] = np.maximum(0.0, 1.0 - np.einsum("pd,pd->p", a, b))
+    return distance
+
+
+def balanced_distance(same: NDArray[Any], different: NDArray[Any]) -> float:
+    """Find the distance that errs equally often on both sides.
+
+    Args:
+        same: ``(S,)`` cosine distances between views of the same object.
+        different: ``(P,)`` cosine distances between different objects.
+
+    Returns:
+        The distance at which the share of ``same`` at or above it and the share of ``different`` below it are closest;
+        the middle of all such distances, so the middle of the gap where the two do not overlap.
+
+    Raises:
+        ShapeError: one of the two is empty or not finite.
+    """
+    for name, values in (("same", same), ("different", different)):
+        if values.size == 0 or not np.isfinite(values).all():
+            raise ShapeError(
+                f"{name} has {values.size} distances, not all finite or none at all; calibration needs both kinds of pairs"
+            )
+    # Both shares are constant between neighbouring distances, so the stretches between them are all there is to try.
+    edges = np.unique(np.concatenate([np.ravel(same), np.ravel(different)]).astype(np.float64))
+    if len(edges) == 1:
+        return float(edges[0])
+    middle = (edges[:-1] + edges[1:]) / 2
+    missed = 1 - np.searchsorted(np.sort(np.ravel(same)), middle) / same.size
+    false = np.searchsorted(np.sort(np.ravel(different)), middle) / different.size
+    gap = np.abs(missed - false)
+    best = np.flatnonzero(gap <= gap.min() + 1e-12)
+    return float((edges[best[0]] + edges[best[-1] + 1]) / 2)
+
+
+def appearance_ceiling(
+    same: NDArray[Any], different: NDArray[Any], *, appearance_weight: float = AssociationConfig.appearance_weight
+) -> float:
+    """Choose ``max_appearance_cost`` for an embedding space.
+
+    The rule: take the cosine distance that calls as many same pairs different as different pairs the same, weigh it as
+    the tracker does, and add what the motion of a right match costs on average, so that the ceiling cuts appearance
+    where the two kinds of pairs part.
+
+    Args:
+        same: ``(S,)`` cosine distances between views of the same object, for instance a crop and its augmented view.
+        different: ``(P,)`` cosine distances between different objects, for instance from ``different_pairs``.
+        appearance_weight: share of the cosine distance in the tracker's cost.
+
+    Returns:
+        The ceiling, above 0 unless all distances are 0 and motion has no share.
+
+    Raises:
+        ShapeError: one of the two is empty or not finite.
+
+    Source:
+        Ours; the paper re-tunes the ceiling but does not say how (Sec. 3.5).
+    """
+    return appearance_weight * balanced_distance(same, different) + (1 - appearance_weight) * MEAN_SQUARED_MAHALANOBIS
