@@ -54,7 +54,7 @@ class VideoWriter:
             raise OutputError(f"{self.path}: a frame rate of {frame_rate} cannot be written; give one above 0")
         if not 0 <= crf <= 51:
             raise OutputError(f"{self.path}: crf is {crf}; it must lie in 0 (lossless) to 51 (worst)")
-        self._rate = Fraction(frame_rate).limit_denominator(1001)  # 29.97 of broadcast is 30000/1001
+        self._rate = Fraction(frame_rate).limit_denominator(1001)  # finds 30000/1001 again in its float
         self._options = {"crf": str(crf), "preset": preset}
         self._stream: VideoStream | None = None
         self._size = (0, 0)

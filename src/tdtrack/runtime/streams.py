@@ -87,7 +87,7 @@ class StreamSource:
             raise MediaError(f"{self._label}: cannot be opened ({_reason(error)}); {self._remedy()}") from error
         if not container.streams.video:
             container.close()
-            raise MediaError(f"{self._label}: holds no video stream, only sound or data; give a file with pictures")
+            raise MediaError(f"{self._label}: holds no video stream; give a file with pictures, and the whole of it")
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         return container, stream
@@ -159,7 +159,7 @@ class _Promise:
     """What a header says about the length.
 
     Attributes:
-        start: time of the first frame in seconds; ``None`` where unknown.
+        start: time stamp of the first frame in seconds; ``None`` takes what the first decoded frame has.
         frames: how many, exact or from the duration; ``None`` where unknown.
         counted: ``frames`` is a count of the header, not an estimate.
         seconds: duration; ``None`` where unknown.
@@ -187,6 +187,9 @@ def _promise(container: InputContainer, stream: VideoStream, frame_rate: float, 
         durations.append(container.duration / av.time_base)
     seconds = min(durations, default=None)
     counted = stream.frames > 0
+    if counted and "mov" not in container.format.name:
+        # Without edit lists every frame counts; FFmpeg shortens the duration of a cut AVI and starts its clock a frame early.
+        seconds, start = stream.frames / frame_rate, None
     frames = stream.frames if counted else None if seconds is None else round(seconds * frame_rate)
     # The length of a whole container covers its sound as well, which may outlast the picture.
     slack = 1.5 / frame_rate if counted else 3 / frame_rate if len(container.streams) == 1 else 0.5
@@ -203,6 +206,7 @@ class _Account:
         end: where the last of them ended, in seconds.
         damaged: packets and frames that are damaged or could not be decoded.
         first_damage: where the first of them was, in seconds.
+        origin: time stamp that counts as second 0.
         failure: why reading stopped; ``None`` at a proper end.
     """
 
@@ -211,14 +215,17 @@ class _Account:
     end: float = 0.0
     damaged: int = 0
     first_damage: float = 0.0
+    origin: float | None = None
     failure: str | None = None
 
     def count(self, time: float | None) -> None:
         """Note a decoded frame and its time stamp in seconds, where it has one."""
         self.frames += 1
+        if self.origin is None:
+            self.origin = time if self.promise.start is None else self.promise.start
         elapsed = (self.frames - 1) / self.promise.frame_rate
-        if time is not None and self.promise.start is not None:
-            elapsed = time - self.promise.start
+        if time is not None and self.origin is not None:
+            elapsed = time - self.origin
         self.end = elapsed + 1 / self.promise.frame_rate
 
     def damage(self) -> None:
