@@ -21,6 +21,7 @@ __all__ = ["DoctorReport", "inspect"]
 _EXAMPLES = 3
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _FEW_SIZES = 5
+_UNUSABLE = "unusable-data-set"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class DoctorReport:
     @property
     def readable(self) -> bool:
         """Something is left when what cannot be used is skipped."""
-        return not any(problem.kind == "unusable-data-set" for problem in self.problems)
+        return not any(problem.kind == _UNUSABLE for problem in self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it; of each kind of problem the count and the first few."""
@@ -73,14 +74,11 @@ class DoctorReport:
         if not self.problems:
             return [*text, "no problems found"]
         for kind, group in self._by_kind().items():
-            dropped = sum(problem.dropped for problem in group)
-            text.append(f"{kind}: {len(group)} ({f'{dropped} would be left out' if dropped else 'used all the same'})")
+            text.append(f"{kind}: {len(group)}, {_fate(group[0])}")
             text.extend(f"  {str(problem).removeprefix(f'{self.path}: ')}" for problem in group[:_EXAMPLES])
             if len(group) > _EXAMPLES:
                 text.append(f"  and {len(group) - _EXAMPLES} more")
-        if not self.readable:
-            text.append("nothing can be read from it as it is")
-        elif not self.usable:
+        if self.readable and not self.usable:
             text.append("reading stops at the first of those left out; fix them or pass --skip-bad-boxes")
         return text
 
@@ -222,6 +220,12 @@ def _store_facts(store: EmbeddingStore) -> dict[str, Any]:
         "licence": store.licence or "not stated",
         "provenance": store.provenance,
     }
+
+
+def _fate(problem: Problem) -> str:
+    if problem.kind == _UNUSABLE:
+        return "nothing can be read as it is"
+    return "would be left out" if problem.dropped else "used all the same"
 
 
 def _plain(fact: Any) -> str:

@@ -253,6 +253,8 @@ def _read(folder: Path, *, decode: bool) -> tuple[DetectionDataset, list[Problem
     images: list[AnnotatedImage] = []
     scenes: dict[str, str] = {}
     sequences = find_sequences(folder)
+    if not any(sequence.frames for sequence in sequences):
+        raise DataError(f"{folder}: the data set has no images; a sequence keeps its frames in img1/000001.jpg and so on")
     for number, sequence in enumerate(sequences, start=1):
         copy = _COPIES.fullmatch(sequence.info.name)
         first = scenes.setdefault(copy[1] if copy else sequence.folder.name, sequence.info.name)

@@ -55,9 +55,10 @@ def read_detections_npz(path: Path | str) -> list[Detections]:
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if isinstance(archive, np.ndarray):
-                raise DataError(f"{path}: a single array, not an archive; save it with numpy.savez")
+        opened = np.load(path, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            raise DataError(f"{path}: a single array, not an archive; save it with numpy.savez")
+        with opened as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a NumPy archive of plain arrays (.npz): {error}") from error
