@@ -80,11 +80,9 @@ def _check_values(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
     for name in sorted(arrays.keys() & {"frame", "xyxy", "score", "embedding", "class_id"}):
         if arrays[name].dtype.kind not in "iuf":
             raise DataError(f"{path}: array {name!r} holds {arrays[name].dtype}, not numbers")
-        finite = np.isfinite(arrays[name]).reshape(len(arrays[name]), -1)
+        finite = np.isfinite(arrays[name]).all(axis=tuple(range(1, arrays[name].ndim)))
         if not finite.all():
-            raise DataError(
-                f"{path}: array {name!r}, row {int(np.argmin(finite.all(axis=1)))} holds a value that is not finite"
-            )
+            raise DataError(f"{path}: array {name!r}, row {int(np.argmin(finite))} holds a value that is not finite")
     frame, xyxy, score = arrays["frame"], arrays["xyxy"], arrays["score"]
     faults = {
         "frame": ((frame < 1) | (frame > _MAX_FRAMES) | (frame % 1 != 0), f"frames are whole numbers from 1 to {_MAX_FRAMES}"),
