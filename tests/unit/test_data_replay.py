@@ -93,7 +93,8 @@ def test_real_replays_are_read_whole(shared_data: Path) -> None:
     paths = sorted((shared_data / "replay").glob("*/detections.npz"))
     assert len(paths) == 8
     for path in paths:
-        raw = np.load(path, allow_pickle=False)
+        with np.load(path, allow_pickle=False) as opened:
+            raw = {name: opened[name] for name in ("frame", "xyxy")}
         frames = read_detections_npz(path)
         assert len(frames) == raw["frame"].max()
         for index, frame in enumerate(frames):
