@@ -1,0 +1,180 @@
+"""A whole run: what it learns, what it leaves behind, what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tdtrack.config import AugmentConfig, DataSource, OptimizerConfig, TrainConfig
+from tdtrack.errors import ConfigError, DataError, StoreError, WeightsError
+from tdtrack.model import load_model
+from tdtrack.training import loop, train
+from tdtrack.training.samples import load_labelled_sets
+from tdtrack.training.session import Session
+from tdtrack.training.state import plain_settings
+from tdtrack.training.validate import embedding_agreement, evaluate_model
+from training_world import DIM, TINY_MODEL, tiny_config, write_images, write_store
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[DataSource, DataSource]:
+    folder = tmp_path_factory.mktemp("world")
+    write_images(folder / "train", 24, empty=1)
+    write_images(folder / "val", 5, seed=1)
+    return write_store(folder / "train"), write_store(folder / "val")
+
+
+@pytest.fixture(scope="module")
+def finished(world: tuple[DataSource, DataSource], tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    config = tiny_config(tmp_path_factory.mktemp("runs") / "run", *world)
+    assert train(config, progress=False) == Path(config.out) / "model.safetensors"
+    return config
+
+
+def rows(config: TrainConfig) -> list[dict[str, str]]:
+    with (Path(config.out) / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_its_folder(finished: TrainConfig) -> None:
+    out = Path(finished.out)
+    assert {path.name for path in out.iterdir()} == {
+        "config.yaml",
+        "metrics.csv",
+        "tensorboard",
+        "checkpoint.pt",
+        "model.safetensors",
+    }
+    assert yaml.safe_load((out / "config.yaml").read_text()) == plain_settings(finished)
+    assert [int(row["step"]) for row in rows(finished)] == [2, 3, 4, 6]
+    assert [bool(row["loss"]) for row in rows(finished)] == [True, False, True, True]
+    assert [bool(row["val_ap50"] and row["val_cosine"]) for row in rows(finished)] == [False, True, False, True]
+    model, metadata = load_model(out)
+    assert model.config == TINY_MODEL
+    assert (metadata["input_height"], metadata["input_width"], metadata["classes"]) == (64, 96, ["person"])
+    assert metadata["teacher"]["dim"] == DIM
+    assert metadata["appearance"] == {}
+    json.dumps(metadata)
+
+
+def test_the_logged_loss_is_the_weighted_sum(finished: TrainConfig) -> None:
+    factors = (finished.loss.class_weight, finished.loss.box_weight, finished.loss.embedding_weight)
+    for row in rows(finished):
+        if row["loss"]:
+            parts = [float(row[f"{name}_loss"]) for name in ("class", "box", "embedding")]
+            total = sum(factor * part for factor, part in zip(factors, parts))
+            assert float(row["loss"]) == pytest.approx(total, rel=1e-5)
+
+
+def test_the_final_model_is_what_was_validated(finished: TrainConfig) -> None:
+    source = finished.validation[0]
+    report = evaluate_model(finished.out, source.annotations, source.images, source.store, device="cpu")
+    last = rows(finished)[-1]
+    assert report.mean_cosine == pytest.approx(float(last["val_cosine"]), abs=1e-5)
+    assert report.ap50 == pytest.approx(float(last["val_ap50"]), abs=1e-5)
+    assert report.num_images == 5
+    assert json.loads(json.dumps(report.to_dict()))["num_cosines"] == report.num_boxes
+    assert any("cosine with teacher" in line for line in report.lines())
+    model, _ = load_model(finished.out)
+    sets = load_labelled_sets([source], model.config.classes, model.config.embedding_dim, need_stores=True)
+    cosine = embedding_agreement(model, sets[0], finished.input_height, finished.input_width)
+    assert float(cosine.mean()) == pytest.approx(report.mean_cosine)
+    without = evaluate_model(finished.out, source.annotations, source.images, device="cpu")
+    assert without.mean_cosine is None
+    assert without.ap50 == report.ap50
+
+
+def test_a_store_of_another_teacher_is_not_measured_against(finished: TrainConfig, tmp_path: Path) -> None:
+    write_images(tmp_path / "val", 3, seed=1)
+    source = write_store(tmp_path / "val", "other_colour")
+    with pytest.raises(StoreError, match=r"other_colour.*annotate the data with the model's teacher"):
+        evaluate_model(finished.out, source.annotations, source.images, source.store)
+
+
+def test_a_finished_run_returns_at_once(finished: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "Session", None)
+    assert train(finished, progress=False) == Path(finished.out) / "model.safetensors"
+    with pytest.raises(ConfigError, match=r"model\.safetensors belongs to a run with seed 0, this one has 1"):
+        train(replace(finished, seed=1), progress=False)
+
+
+def test_seeds_differ_and_repeat(world: tuple[DataSource, DataSource], tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        config = tiny_config(tmp_path / name, world[0], steps=2, seed=seed)
+        weights.append(load_model(train(config, progress=False))[0].state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+def test_batches_without_boxes_train(world: tuple[DataSource, DataSource], tmp_path: Path) -> None:
+    augment = AugmentConfig(min_scale=8.0, max_scale=9.0)  # most windows show background only
+    config = tiny_config(tmp_path / "run", world[0], augment=augment, steps=8, log_every=1)
+    train(config, progress=False)
+    assert any(float(row["positives"]) == 0 for row in rows(config))
+
+
+def test_training_starts_from_another_run(finished: TrainConfig, world: tuple[DataSource, DataSource], tmp_path: Path) -> None:
+    optimizer = replace(finished.optimizer, learning_rate=0.0, warmup_learning_rate=0.0, steps=1, warmup_steps=0, ema_decay=0.0)
+    config = replace(finished, out=str(tmp_path / "run"), init_from=finished.out, optimizer=optimizer, validation=())
+    before, after = load_model(finished.out)[0], load_model(train(config, progress=False))[0]
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), after.parameters()))
+    with pytest.raises(WeightsError, match="embedding_head"):
+        other = replace(config, out=str(tmp_path / "other"), model=replace(config.model, embedding_dim=4))
+        train(other, progress=False)
+
+
+def test_mixed_precision_and_loader_processes(world: tuple[DataSource, DataSource], tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", *world, precision="bf16-mixed", workers=1, steps=3)
+    train(config, progress=False)
+    assert float(rows(config)[-1]["loss"]) > 0
+
+
+def test_divergence_is_reported(world: tuple[DataSource, DataSource], tmp_path: Path) -> None:
+    optimizer = OptimizerConfig(learning_rate=1e12, warmup_steps=0, steps=20, batch_size=2)
+    with pytest.raises(ConfigError, match=r"at iteration \d+, training has diverged; lower optimizer\.learning_rate"):
+        train(tiny_config(tmp_path / "run", world[0], optimizer=optimizer, log_every=1), progress=False)
+
+
+def test_data_that_changed_since_the_checkpoint_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "world", 4)
+    config = tiny_config(tmp_path / "run", write_store(tmp_path / "world"))
+    Session(config).save_checkpoint()
+    write_images(tmp_path / "more", 5)
+    for name in ("images", "annotations.json"):
+        (tmp_path / "world" / name).rename(tmp_path / f"old-{name}")
+        (tmp_path / "more" / name).rename(tmp_path / "world" / name)
+    Path(config.train[0].store).unlink()
+    write_store(tmp_path / "world")
+    with pytest.raises(DataError, match="other boxes or embeddings"):
+        train(config, progress=False)
+
+
+def test_ctrl_c_saves_and_the_same_call_goes_on(
+    world: tuple[DataSource, DataSource], finished: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(finished, out=str(tmp_path / "run"), checkpoint_every=0)
+    iterate = Session.iterate
+
+    def interrupt_the_third(session: Session, batch: object) -> float:
+        if session.run.step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return iterate(session, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Session, "iterate", interrupt_the_third)
+    with pytest.raises(KeyboardInterrupt, match="stopped after iteration 3, resumable"):
+        train(config, progress=False)
+    monkeypatch.setattr(Session, "iterate", iterate)
+    train(config, progress=False)
+    assert rows(config) == rows(finished)
+    assert all(
+        torch.equal(a, b) for a, b in zip(load_model(config.out)[0].parameters(), load_model(finished.out)[0].parameters())
+    )
