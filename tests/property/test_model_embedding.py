@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -57,6 +59,23 @@ def test_every_anchor_of_every_level_equals_dense() -> None:
     image = torch.arange(2).repeat_interleave(NUM_ANCHORS)
     anchor = torch.arange(NUM_ANCHORS).repeat(2)
     check(head(0, True), hidden_maps(0, 2, True), image, anchor)
+
+
+def test_gradients_are_the_same_to_the_bit_on_any_run() -> None:
+    torch.manual_seed(0)
+    module = EmbeddingHead(1, replace(CONFIG, embedding_width=64))
+    torch.nn.init.normal_(module.conv2.weight, std=0.2)
+    hidden = torch.randn(1, 64, 16, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    anchor = torch.randint(0, 16 * 16 * CONFIG.anchors_per_cell, (2000,))  # a crowd: patches overlap many times over
+    image, weight = torch.zeros_like(anchor), torch.randn(2000, CONFIG.embedding_dim)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        runs = [gradients(module.at([hidden], image, anchor), weight, module, [hidden]) for _ in range(8)]
+    finally:
+        torch.set_num_threads(threads)
+    for other in runs[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(runs[0], other, strict=True))
 
 
 def test_dense_is_laid_out_in_anchor_order() -> None:

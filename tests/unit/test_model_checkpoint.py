@@ -124,6 +124,10 @@ def test_an_architecture_of_the_future_is_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file(tensors, tmp_path / "newer.safetensors", {"tdtrack": '{"format": 7}'})
     with pytest.raises(WeightsError, match="has format 7, this version reads 1"):
         load_model(tmp_path / "newer.safetensors")
+    for damaged in ("{", "[]", "{}"):
+        safetensors.torch.save_file(tensors, tmp_path / "odd.safetensors", {"tdtrack": damaged})
+        with pytest.raises(WeightsError, match="damaged 'tdtrack' header"):
+            load_model(tmp_path / "odd.safetensors")
 
 
 def test_a_place_that_cannot_be_written_is_named(model: JointModel, tmp_path: Path) -> None:

@@ -129,9 +129,13 @@ def _read_header(file: Path) -> dict[str, Any]:
         raise WeightsError(
             f"{file} is not a tdtrack model: its header has no {_HEADER_KEY!r} entry; give one that training wrote"
         )
-    header: dict[str, Any] = json.loads(entries[_HEADER_KEY])
-    if header["format"] != _FORMAT:
-        raise WeightsError(f"{file} has format {header['format']}, this version reads {_FORMAT}; use the version that wrote it")
+    try:
+        header: dict[str, Any] = json.loads(entries[_HEADER_KEY])
+        version = header["format"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{file} has a damaged {_HEADER_KEY!r} header entry ({error!r}); train or copy it again") from error
+    if version != _FORMAT:
+        raise WeightsError(f"{file} has format {version}, this version reads {_FORMAT}; use the version that wrote it")
     return header
 
 

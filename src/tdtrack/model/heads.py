@@ -16,7 +16,7 @@ from torch.nn.functional import linear, relu
 
 from tdtrack.config import ModelConfig
 
-__all__ = ["EmbeddingHead", "Subnet", "per_anchor"]
+__all__ = ["EmbeddingHead", "Subnet", "class_bias", "per_anchor"]
 
 _TOWER_STD = 0.01
 _LAST_STD = 1e-5
