@@ -197,9 +197,8 @@ class Tracker:
         config = self.config
         if not pool or candidates.embedding is None:  # no appearance, or nothing to compare
             return iou_distance(_boxes(pool), candidates.xyxy), config.max_motion_iou_distance
-        known = np.stack([track.embedding for track in pool if track.embedding is not None])
         cost = blend_motion(
-            cosine_distance(known, candidates.embedding),
+            cosine_distance(_embeddings(pool), candidates.embedding),
             kalman.squared_mahalanobis(*_states(pool), candidates.xyah),
             appearance_weight=config.appearance_weight,
             max_gating_distance=config.max_gating_distance,
@@ -212,17 +211,23 @@ class Tracker:
         """Match tracks with free candidates, take the matches in, and return what remains of both."""
         track_class = np.array([track.class_id for track in tracks], np.int64)
         rows, columns = assign(forbid_other_classes(cost, track_class, candidates.class_id[free]), ceiling)
-        matched, taken = [tracks[row] for row in rows], free[columns]
-        if matched:
-            means, covariances = kalman.update(*_states(matched), candidates.xyah[taken])
-            for track, row, mean, covariance in zip(matched, taken, means, covariances):
-                track.mean, track.covariance = mean, covariance
-                track.score, track.last_frame = float(candidates.score[row]), frame
-                track.confirmed, track.lost = True, False
-                if track.embedding is not None and candidates.embedding is not None:
-                    share = self.config.smoothing
-                    track.embedding = unit_length(share * track.embedding + (1 - share) * candidates.embedding[row])
+        self._absorb([tracks[row] for row in rows], candidates, free[columns], frame)
         return [tracks[row] for row in unmatched(len(tracks), rows)], free[unmatched(len(free), columns)]
+
+    def _absorb(self, tracks: list[_Track], candidates: _Candidates, rows: IntArray, frame: int) -> None:
+        """Correct every track with its detection: one candidate row each."""
+        if not tracks:
+            return
+        means, covariances = kalman.update(*_states(tracks), candidates.xyah[rows])
+        for track, row, mean, covariance in zip(tracks, rows, means, covariances):
+            track.mean, track.covariance = mean, covariance
+            track.score, track.last_frame = float(candidates.score[row]), frame
+            track.confirmed, track.lost = True, False
+        if candidates.embedding is not None:
+            share = self.config.smoothing
+            running = unit_length(share * _embeddings(tracks) + (1 - share) * candidates.embedding[rows])
+            for track, embedding in zip(tracks, running):
+                track.embedding = embedding
 
     def _start(self, candidates: _Candidates, free: IntArray, frame: int) -> list[_Track]:
         """Start a track at every free candidate that is sure enough."""
@@ -279,6 +284,11 @@ def _states(tracks: Sequence[_Track]) -> tuple[Floats, Floats]:
     """Return ``(T, 8)`` means and ``(T, 8, 8)`` covariances."""
     means = np.array([track.mean for track in tracks]).reshape(-1, 8)
     return means, np.array([track.covariance for track in tracks]).reshape(-1, 8, 8)
+
+
+def _embeddings(tracks: Sequence[_Track]) -> Floats:
+    """Return the ``(T, D)`` running embeddings of tracks that have them, at least one."""
+    return np.array([track.embedding for track in tracks])
 
 
 def _boxes(tracks: Sequence[_Track]) -> Floats:
