@@ -68,7 +68,17 @@ class Job:
 
     def evaluate(self, name: str, source: dict[str, str]) -> dict[str, Any]:
         numbers = self.out / f"{name}.json"
-        words = ["evaluate", "--gt", source["annotations"], "--model", self.out / "run", "--store", source["store"], "--json", numbers]
+        words = [
+            "evaluate",
+            "--gt",
+            source["annotations"],
+            "--model",
+            self.out / "run",
+            "--store",
+            source["store"],
+            "--json",
+            numbers,
+        ]
         if source["images"]:
             words += ["--images", source["images"]]
         self.run(*words)

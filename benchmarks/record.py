@@ -38,7 +38,12 @@ def save(suite: str, command: str, results: dict[str, Any]) -> Path:
         "command": command,
         "date": datetime.now(UTC).date().isoformat(),
         "commit": _commit(),
-        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "processor": _processor(), "system": platform.system()},
+        "machine": {
+            "cores": os.cpu_count(),
+            "architecture": platform.machine(),
+            "processor": _processor(),
+            "system": platform.system(),
+        },
         "versions": {"python": platform.python_version(), **_versions()},
         "results": results,
     }

@@ -16,9 +16,9 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.markup import escape
 
-from tdtrack.version import __version__
 from tdtrack.config import AssociationConfig, TeacherTrainConfig, TrainConfig
 from tdtrack.errors import ConfigError, TdtrackError
+from tdtrack.version import __version__
 
 __all__ = ["main"]
 
@@ -199,7 +199,11 @@ def _annotate_arguments(parser: ArgumentParser) -> None:
 
 def _add_teacher(parser: ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
-        "--teacher", type=str, required=required, default=None, help="network name (osnet_x0_25, ...), .onnx or .safetensors file"
+        "--teacher",
+        type=str,
+        required=required,
+        default=None,
+        help="network name (osnet_x0_25, ...), .onnx or .safetensors file",
     )
     parser.add_argument("--weights", type=str, default=None, help="checkpoint of a named network")
     parser.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; default: what there is")
@@ -215,7 +219,9 @@ def _annotate(settings: Settings, console: Console) -> int:
     out = Path(settings["out"])
     store = annotate(dataset, teacher, out, batch_size=settings["batch_size"], workers=settings["workers"])
     size = out.stat().st_size / 1e6
-    console.print(f"{len(store)} embeddings of {store.dim} numbers by {store.teacher_name} in {out} ({size:.1f} MB)", markup=False)
+    console.print(
+        f"{len(store)} embeddings of {store.dim} numbers by {store.teacher_name} in {out} ({size:.1f} MB)", markup=False
+    )
     return 0
 
 
@@ -272,13 +278,17 @@ def _teach(settings: Settings, console: Console) -> int:
 
 def _track_arguments(parser: ArgumentParser) -> None:
     _add_config(parser, "tracking settings")
-    parser.add_argument("source", type=str, nargs="?", help="video file, image folder, MOT sequence, camera number or stream URL")
+    parser.add_argument(
+        "source", type=str, nargs="?", help="video file, image folder, MOT sequence, camera number or stream URL"
+    )
     parser.add_argument("--model", type=str, default=None, help="run folder or model file made by tdtrack train or teach")
     parser.add_argument("--detections", type=str, default=None, help="track saved detections (.npz) instead of a source")
     parser.add_argument("--out", type=str, required=True, help="result folder; with --detections the MOT text file")
     parser.add_argument("--association", type=str, default=None, help="fairmot or motion; default: fairmot")
     _add_teacher(parser, required=False)
-    parser.add_argument("--two-stage", action="store_true", help="embed crops with --teacher instead of the model's own embeddings")
+    parser.add_argument(
+        "--two-stage", action="store_true", help="embed crops with --teacher instead of the model's own embeddings"
+    )
     parser.add_argument("--frame-rate", type=float, default=None, help="frames per second, where the source does not say")
     parser.add_argument("--max-frames", type=int, default=None, help="stop after this many frames")
     parser.add_argument("--video", type=bool, default=True, help="write the annotated video")
@@ -299,7 +309,9 @@ def _track(settings: Settings, console: Console) -> int:
 
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--gt", type=str, required=True, help="ground truth: a MOT sequence, a folder of them, or a COCO JSON file")
+    parser.add_argument(
+        "--gt", type=str, required=True, help="ground truth: a MOT sequence, a folder of them, or a COCO JSON file"
+    )
     parser.add_argument("--results", type=str, default=None, help="folder of MOT text files, one per sequence")
     parser.add_argument("--model", type=str, default=None, help="for a COCO file: the model whose detections are measured")
     parser.add_argument("--images", type=str, default="", help="for a COCO file: its image folder")

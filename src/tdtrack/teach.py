@@ -50,7 +50,11 @@ class TeachResult:
 
     def lines(self) -> list[str]:
         """Return what the command prints."""
-        return [*self.report.lines(), f"model in {self.model}", f"next: tdtrack track VIDEO --model {self.model.parent} --out tracks"]
+        return [
+            *self.report.lines(),
+            f"model in {self.model}",
+            f"next: tdtrack track VIDEO --model {self.model.parent} --out tracks",
+        ]
 
 
 def laptop_settings() -> dict[str, Any]:

@@ -12,15 +12,23 @@ import yaml
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from tdtrack import __version__
 from tdtrack.config import TrainConfig
 from tdtrack.files import atomic_write
 from tdtrack.model import JointModel, Losses, Targets, compute_losses, load_weights, save_model, weight_decay_groups
 from tdtrack.training.ema import AveragedWeights
 from tdtrack.training.samples import Batch, LabelledSet, TrainingSamples, load_labelled_sets, training_batches
 from tdtrack.training.schedule import learning_rate_at
-from tdtrack.training.state import CHECKPOINT_FILE, LOGGED, RunState, load_checkpoint, plain_settings, save_checkpoint
+from tdtrack.training.state import (
+    CHECKPOINT_FILE,
+    FREE_SETTINGS,
+    LOGGED,
+    RunState,
+    load_checkpoint,
+    plain_settings,
+    save_checkpoint,
+)
 from tdtrack.training.validate import validate
+from tdtrack.version import __version__
 
 __all__ = ["Session"]
 
@@ -199,7 +207,7 @@ class Session:
             "steps": self.run.step,
             "validation": self.run.validation,
             "appearance": {},
-            "settings": self._settings,
+            "settings": {name: value for name, value in self._settings.items() if name not in FREE_SETTINGS},
         }
 
 

@@ -1,0 +1,139 @@
+"""Fit the appearance ceiling of a trained model to its own embeddings, without identities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torchvision.ops import box_iou
+
+from tdtrack.association.calibration import appearance_ceiling, different_pairs
+from tdtrack.association.costs import unit_length
+from tdtrack.boxes import box_area, clip_to_image
+from tdtrack.config import AugmentConfig
+from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
+from tdtrack.data.images import crop_boxes, load_image
+from tdtrack.errors import DataError
+from tdtrack.model import JointModel, load_model, save_model
+from tdtrack.teacher import Teacher
+from tdtrack.training.augment import change_light, choose_placement, cut_boxes, cut_window, pad_window, place_boxes
+from tdtrack.types import FloatArray, IntArray
+
+__all__ = ["calibrate_model"]
+
+SEED = 0
+MAX_IMAGES = 200  # a few thousand pairs fix a quantile; more images would only take longer
+AS_TRACKED = AugmentConfig(flip=0.0, min_scale=1.0, max_scale=1.0)
+SECOND_VIEW = AugmentConfig(flip=0.5, min_scale=0.7, max_scale=1.1, brightness=0.3, contrast=0.3, min_visible=0.5)
+BOX_JITTER = 0.08  # standard deviation of a detected box's sides around the true one, in box sides
+
+
+@dataclass
+class _Views:
+    """Embeddings of the boxes of many images, seen as they are and once more seen differently."""
+
+    first: list[FloatArray]
+    second: list[FloatArray]
+    both: list[NDArray[np.bool_]]
+    image: list[IntArray]
+
+    def add(self, index: int, first: FloatArray, second: FloatArray, kept: IntArray) -> None:
+        seen_twice = np.zeros(len(first), bool)
+        seen_twice[kept] = True
+        self.first.append(first)
+        self.second.append(second)
+        self.both.append(seen_twice)
+        self.image.append(np.full(len(first), index, np.int64))
+
+    def ceiling(self) -> float:
+        first = np.concatenate(self.first)
+        again = unit_length(first[np.concatenate(self.both)]) * unit_length(np.concatenate(self.second))
+        same = np.maximum(0.0, 1.0 - again.sum(axis=1))
+        return appearance_ceiling(same, different_pairs(first, np.concatenate(self.image)))
+
+
+def calibrate_model(path: Path, dataset: DetectionDataset, teacher: Teacher | None = None) -> dict[str, float]:
+    """Fit the ceiling and store it in the model file; a model that already carries one is left as it is.
+
+    Two boxes of one image are different objects; a box and the same box scaled, mirrored, moved and lit otherwise are the
+    same. The ceiling is where the two kinds of pairs part (``tdtrack.association.calibration``).
+
+    Args:
+        path: the model file, rewritten.
+        dataset: boxes to look at, best ones that the model was not trained on; no identities.
+        teacher: also fit the ceiling for two-stage tracking with this teacher's embeddings of crops.
+
+    Returns:
+        What is stored under ``"appearance"`` in the model's metadata: ``max_appearance_cost`` and, with a teacher,
+        ``teacher_max_appearance_cost``.
+
+    Raises:
+        DataError: no image has two boxes.
+        WeightsError: the model cannot be read.
+        OutputError: the model file cannot be rewritten.
+    """
+    model, metadata = load_model(path)
+    fitted: dict[str, float] = dict(metadata.get("appearance", {}))
+    missing = {"max_appearance_cost"} | ({"teacher_max_appearance_cost"} if teacher is not None else set())
+    if missing <= fitted.keys():
+        return fitted
+    images = [image for image in dataset.images if int((~image.ignore).sum()) >= 2]
+    if not images:
+        raise DataError(f"{dataset.name}: no image has two boxes, so nothing tells different objects apart; add images that do")
+    images = images[:: -(-len(images) // MAX_IMAGES)]
+    fitted["max_appearance_cost"] = _student_views(model, images, metadata["input_height"], metadata["input_width"]).ceiling()
+    if teacher is not None:
+        fitted["teacher_max_appearance_cost"] = _teacher_views(teacher, images).ceiling()
+    save_model(path, model, {**metadata, "appearance": fitted})
+    return fitted
+
+
+def _student_views(model: JointModel, images: list[AnnotatedImage], height: int, width: int) -> _Views:
+    model.eval()
+    views = _Views([], [], [], [])
+    rng = np.random.default_rng(SEED)
+    for index, record in enumerate(images):
+        pixels = load_image(record.path)
+        xyxy = record.xyxy[~record.ignore]
+        first, rows = _embed(model, pixels, xyxy, height, width, AS_TRACKED, rng)
+        second, kept = _embed(model, pixels, xyxy[rows], height, width, SECOND_VIEW, rng)
+        views.add(index, first, second, kept)
+    return views
+
+
+@torch.inference_mode()
+def _embed(
+    model: JointModel, pixels: Any, xyxy: FloatArray, height: int, width: int, view: AugmentConfig, rng: np.random.Generator
+) -> tuple[FloatArray, IntArray]:
+    """Embed the boxes that a view shows, each at the anchor that overlaps it most; also returns their rows."""
+    image_height, image_width = pixels.shape[:2]
+    placement = choose_placement(image_width, image_height, height, width, view, rng)
+    fitted = pad_window(change_light(cut_window(pixels, placement), view, rng), height, width)
+    boxes, rows, stump = cut_boxes(place_boxes(xyxy, image_width, image_height, placement), placement, view)
+    boxes, rows = boxes[~stump], rows[~stump]
+    predictions = model(torch.from_numpy(np.ascontiguousarray(fitted.transpose(2, 0, 1)))[None])
+    if len(boxes) == 0:
+        return np.zeros((0, model.config.embedding_dim), np.float32), rows
+    anchor = box_iou(torch.from_numpy(boxes), predictions.anchors).argmax(dim=1)
+    return model.embed_at(predictions, torch.zeros_like(anchor), anchor).float().numpy(), rows
+
+
+def _teacher_views(teacher: Teacher, images: list[AnnotatedImage]) -> _Views:
+    views = _Views([], [], [], [])
+    rng = np.random.default_rng(SEED)
+    for index, record in enumerate(images):
+        pixels = load_image(record.path)
+        xyxy = record.xyxy[~record.ignore]
+        side = np.tile(xyxy[:, 2:] - xyxy[:, :2], 2)
+        moved = clip_to_image(
+            xyxy + (BOX_JITTER * side * rng.normal(size=xyxy.shape)).astype(np.float32), record.width, record.height
+        )
+        kept = np.flatnonzero(box_area(moved) > 0)
+        lit = change_light(pixels, SECOND_VIEW, rng)
+        again = [crop[:, ::-1] if rng.random() < 0.5 else crop for crop in crop_boxes(lit, moved[kept])]
+        views.add(index, teacher.embed(crop_boxes(pixels, xyxy)), teacher.embed(again), kept)
+    return views
