@@ -1,0 +1,72 @@
+"""The appearance ceiling against loops and constructed overlaps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tdtrack.association import calibration
+from tdtrack.association.calibration import appearance_ceiling, balanced_distance, different_pairs
+from tdtrack.errors import ShapeError
+
+
+@pytest.mark.parametrize("at_once", [3, 65_536])
+def test_different_pairs_equal_a_loop(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr(calibration, "PAIRS_AT_ONCE", at_once)
+    random = np.random.default_rng(0)
+    embedding = random.normal(size=(14, 6)).astype(np.float32)
+    image = np.array([3, 1, 3, 7, 1, 3, 0, 1, 9, 9, 3, 2, 0, 5])
+    loop = []
+    for i in range(14):
+        for j in range(i + 1, 14):
+            if image[i] == image[j]:
+                a, b = embedding[i].astype(float), embedding[j].astype(float)
+                loop.append(1 - a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    found = different_pairs(embedding, image)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(np.sort(found), np.sort(loop), atol=1e-6)
+
+
+def test_images_with_one_box_give_no_pairs() -> None:
+    assert different_pairs(np.eye(4, dtype=np.float32), np.arange(4)).shape == (0,)
+    assert different_pairs(np.zeros((0, 4), np.float32), np.zeros(0, np.int64)).shape == (0,)
+
+
+def test_rows_must_pair_up() -> None:
+    with pytest.raises(ShapeError, match=r"\(4, 4\)"):
+        different_pairs(np.eye(4, dtype=np.float32), np.arange(3))
+
+
+def test_a_gap_is_cut_in_its_middle() -> None:
+    assert balanced_distance(np.array([0.1, 0.05, 0.2]), np.array([0.6, 0.4])) == pytest.approx(0.3)
+
+
+def test_overlapping_pairs_err_equally_often() -> None:
+    random = np.random.default_rng(0)
+    same, different = random.normal(0.2, 0.1, 4000), random.normal(0.6, 0.1, 500)
+    at = balanced_distance(same, different)
+    assert at == pytest.approx(0.4, abs=0.02)
+    assert abs((same >= at).mean() - (different < at).mean()) <= 1 / 500
+
+
+def test_the_balance_ignores_how_many_pairs_there_are() -> None:
+    same, different = np.array([0.1, 0.2, 0.5]), np.array([0.3, 0.6, 0.9])
+    assert balanced_distance(same, np.repeat(different, 10)) == pytest.approx(balanced_distance(same, different))
+
+
+def test_all_distances_alike() -> None:
+    assert balanced_distance(np.full(3, 0.2), np.full(2, 0.2)) == pytest.approx(0.2)
+
+
+def test_ceiling_by_hand() -> None:
+    # Middle of the gap 0.3; motion of a right match averages 4.
+    assert appearance_ceiling(np.array([0.2]), np.array([0.4])) == pytest.approx(0.98 * 0.3 + 0.02 * 4)
+    assert appearance_ceiling(np.array([0.2]), np.array([0.4]), appearance_weight=1.0) == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(
+    ("same", "different", "name"), [([], [0.1], "same"), ([0.1], [], "different"), ([0.1], [np.nan], "different")]
+)
+def test_missing_or_broken_pairs_are_refused(same: list[float], different: list[float], name: str) -> None:
+    with pytest.raises(ShapeError, match=name):
+        appearance_ceiling(np.array(same), np.array(different))
