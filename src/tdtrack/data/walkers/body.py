@@ -102,7 +102,7 @@ class Leg:
 def _leg(side: float, phase: float, effort: float, build: float) -> Leg:
     """Bend one leg; the hip is at height 0, to be lifted later."""
     swing = math.cos(phase)  # positive while the leg goes forward
-    thigh = 0.46 * effort * math.sin(phase) + 0.05 * effort
+    thigh = 0.4 * effort * math.sin(phase) + 0.05 * effort
     bend = 0.06 + effort * (0.12 + 0.85 * max(0.0, swing) ** 1.6)
     shank = thigh - bend
     lateral = side * 0.05 * build
@@ -208,7 +208,7 @@ def _between(start: tuple[float, float], end: tuple[float, float], part: float) 
 def _arm(pen: Pen, look: Look, side: float, pose: Pose, hip: float, lean: float) -> _Arm:
     """Place one arm; it swings against the leg of its side."""
     phase = pose.phase if side > 0 else pose.phase + math.pi
-    swing = -0.42 * pose.effort * look.arm_swing * math.sin(phase)
+    swing = -0.34 * pose.effort * look.arm_swing * math.sin(phase)
     bend = 0.14 + 0.3 * min(1.4, pose.effort) * look.arm_swing + max(0.0, swing) * 0.5 + (1.0 if pose.effort > 1.4 else 0.0)
     lateral = side * 0.112 * look.build
     height = hip + 0.295

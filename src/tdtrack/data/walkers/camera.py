@@ -44,17 +44,17 @@ def film(rng: np.random.Generator, config: WalkersConfig, margin: tuple[int, int
         One view per frame, each inside the canvas.
     """
     seconds = np.arange(frames) / config.frame_rate
-    reach = margin[0] * 0.85 * min(1.0, motion)
+    reach = margin[0] * 0.7 * min(1.0, motion)
     # Two sines that never repeat together: the pan slows, turns and speeds up again.
-    periods = rng.uniform((5, 2.6), (9, 4.2))
+    periods = rng.uniform((8, 4), (13, 6))
     starts = rng.uniform(0, 2 * np.pi, 2)
     pan = 0.7 * np.sin(2 * np.pi * seconds / periods[0] + starts[0]) + 0.3 * np.sin(
         2 * np.pi * seconds / periods[1] + starts[1]
     )
-    shake = rng.normal(0, (1.9, 1.4), (frames, 2)) * motion * config.height / 256
+    shake = rng.normal(0, (0.8, 0.6), (frames, 2)) * motion * config.height / 256
     sway = np.zeros((frames, 2))
     for frame in range(1, frames):  # slower than the shake, drawn back to rest
-        sway[frame] = sway[frame - 1] * 0.8 + rng.normal(0, 1.1, 2) * motion * config.height / 256
+        sway[frame] = sway[frame - 1] * 0.85 + rng.normal(0, 0.7, 2) * motion * config.height / 256
     zoom = 1 + 0.05 * min(1.0, motion) * (1 + np.sin(2 * np.pi * seconds / rng.uniform(6, 12) + rng.uniform(0, 6)))
     views = []
     for frame in range(frames):
@@ -98,15 +98,15 @@ class StyleRange:
 STYLES: dict[str, StyleRange] = {
     # Surveillance cameras: off colours, soft, noisy.
     "reid": StyleRange(
-        (0.72, 1.2), (0.84, 1.2), (0.85, 1.25), (0.8, 1.15), (0.65, 1.2), (0.0, 0.25), (2, 7), (0.3, 0.9), (70, 90)
+        (0.82, 1.25), (0.84, 1.2), (0.85, 1.25), (0.8, 1.15), (0.65, 1.2), (0.0, 0.25), (2, 7), (0.3, 0.9), (70, 90)
     ),
     # Consumer cameras: punchy.
     "detection": StyleRange(
-        (0.82, 1.2), (0.9, 1.14), (0.85, 1.15), (0.9, 1.25), (0.8, 1.3), (0.0, 0.3), (1, 5), (0.0, 0.6), (78, 92)
+        (0.92, 1.3), (0.9, 1.14), (0.85, 1.15), (0.9, 1.25), (0.8, 1.3), (0.0, 0.3), (1, 5), (0.0, 0.6), (78, 92)
     ),
     # One dim or hazy camera per sequence, none of which the other parts have.
     "sequence": StyleRange(
-        (0.76, 1.1), (0.86, 1.1), (0.9, 1.2), (0.82, 1.15), (0.75, 1.15), (0.1, 0.35), (2, 6), (0.0, 0.6), (78, 90)
+        (0.9, 1.2), (0.86, 1.1), (0.9, 1.2), (0.82, 1.15), (0.75, 1.15), (0.1, 0.35), (2, 6), (0.0, 0.6), (78, 90)
     ),
 }
 """Camera styles by part of the world."""

@@ -65,9 +65,9 @@ class WalkersConfig:
     seed: int = 0
     width: int = 448
     height: int = 256
-    frame_rate: float = 8.0
+    frame_rate: float = 12.0
     min_people: int = 6
-    max_people: int = 12
+    max_people: int = 9
     reid_identities: int = 180
     reid_test_identities: int = 40
     crops_per_identity: int = 16
@@ -79,13 +79,13 @@ class WalkersConfig:
     validation_frames: int = 12
     detection_gap: float = 0.9
     sequences: int = 4
-    sequence_frames: int = 150
+    sequence_frames: int = 160
     camera_motion: float = 1.0
-    occluders: float = 3.0
+    occluders: float = 4.0
     lookalike_fraction: float = 0.5
-    return_rate: float = 0.6
+    return_rate: float = 0.8
     restlessness: float = 0.25
-    group_rate: float = 0.25
+    group_rate: float = 0.2
     box_jitter: float = 0.04
     min_visibility: float = 0.15
 

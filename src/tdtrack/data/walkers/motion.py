@@ -11,11 +11,12 @@ import numpy as np
 from tdtrack.data.walkers.camera import View
 from tdtrack.data.walkers.config import WalkersConfig
 from tdtrack.data.walkers.looks import Look
+from tdtrack.data.walkers.props import Prop
 from tdtrack.data.walkers.scene import Scene
 
 __all__ = ["Placement", "walk"]
 
-_EASE = 0.22
+_EASE = 0.35
 """Seconds in which a person takes up a new speed or direction: short, so that turns are abrupt."""
 _ROOM = 0.6
 """Metres that people keep between each other."""
@@ -87,13 +88,23 @@ class _Crowd:
         for walker in [walker for walker in self.returning if walker.away <= 0]:
             self.returning.remove(walker)
             self._enter(walker, view, walker.side, anywhere=False)
-        while len(self.here) + len(self.returning) < self.wanted and (self.fresh or self.gone):
+        while self._seen(view) + len(self.returning) < self.wanted and (self.fresh or self.gone):
             leader = self._next()
             self._enter(leader, view, float(self.rng.choice([-1, 1])), anywhere=anywhere)
             if self.rng.random() < self.config.group_rate:
                 for _ in range(int(self.rng.integers(1, 3))):
-                    if self.fresh and len(self.here) < self.config.max_people:
+                    if self.fresh and self._seen(view) + len(self.returning) < self.wanted:
                         self._follow(self._next(), leader)
+
+    def _seen(self, view: View) -> int:
+        """Count who is in the view, or near it and not about to leave."""
+        ground, width = self.scene.ground, self.config.width / view.zoom
+        count = 0
+        for walker in self.here:
+            column = ground.column(walker.x, walker.z)
+            reach = -0.02 * width if walker.leaving and walker.calm <= 0 else 0.25 * width
+            count += view.left - reach < column < view.left + width + reach
+        return count
 
     def _next(self) -> _Walker:
         return self.fresh.pop(0) if self.fresh else self.gone.pop(0)
@@ -123,7 +134,7 @@ class _Crowd:
 
     def _follow(self, walker: _Walker, leader: _Walker) -> None:
         walker.leader, walker.side, walker.speed, walker.calm = leader, leader.side, leader.speed * 1.1, 1.0
-        walker.beside = float(self.rng.choice([-1, 1]) * self.rng.uniform(0.5, 0.9)), float(self.rng.uniform(-0.8, 0.8))
+        walker.beside = float(self.rng.choice([-1, 1]) * self.rng.uniform(0.75, 1.2)), float(self.rng.uniform(-0.4, 0.4))
         walker.x, walker.z = leader.x + walker.beside[0], leader.z + walker.beside[1]
         walker.vx, walker.vz, walker.heading = leader.vx, leader.vz, leader.heading
         walker.phase = float(self.rng.uniform(0, math.tau))
@@ -132,24 +143,24 @@ class _Crowd:
     def dismiss(self, view: View) -> None:
         """Let those go who have left the view; some will be back soon."""
         ground = self.scene.ground
+        width = self.config.width / view.zoom
         for walker in list(self.here):
-            if not walker.leaving and not (walker.leader and walker.leader not in self.here):
-                continue
-            reach = _MARGIN * ground.scale(walker.z)
             column = ground.column(walker.x, walker.z)
-            right = view.left + self.config.width / view.zoom
-            if view.left - reach < column < right + reach:
-                if walker.leader and walker.leader not in self.here:
-                    walker.leader = None
-                    self._leave(walker, view, walker.side)
-                continue
-            self.here.remove(walker)
-            walker.side = -1.0 if column < view.left else 1.0
-            if self.rng.random() < self.config.return_rate:
-                walker.away = float(self.rng.uniform(1, 3))
-                self.returning.append(walker)
-            else:
-                self.gone.append(walker)
+            beyond = max(view.left - column, column - view.left - width)
+            lost_leader = walker.leader is not None and walker.leader not in self.here
+            # Whom the camera turned away from stays around for a while: the pan may find them again.
+            patience = 0.0 if walker.leaving or lost_leader else 0.2 * width
+            if beyond > _MARGIN * ground.scale(walker.z) + patience:
+                self.here.remove(walker)
+                walker.side = -1.0 if column < view.left else 1.0
+                if self.rng.random() < self.config.return_rate:
+                    walker.away = float(self.rng.uniform(1, 3))
+                    self.returning.append(walker)
+                else:
+                    self.gone.append(walker)
+            elif lost_leader:
+                walker.leader = None
+                self._leave(walker, view, walker.side)
 
     # ------------------------------------------------------------------------------------------------ what they want
 
@@ -164,8 +175,9 @@ class _Crowd:
         ground = self.scene.ground
         kind = self.rng.random()
         walker.leaving = walker.hiding = False
-        if kind < 0.3 and self.scene.props:
-            prop = self.scene.props[int(self.rng.integers(len(self.scene.props)))]
+        free = self._hideouts(view)
+        if kind < 0.3 and free:
+            prop = free[int(self.rng.integers(len(free)))]
             behind = min(prop.z + float(self.rng.uniform(0.5, 1.2)), ground.far)
             # Straight behind it, as the camera sees it.
             walker.goal = prop.x * behind / prop.z + float(self.rng.uniform(-0.2, 0.2)) * prop.width, behind
@@ -176,6 +188,18 @@ class _Crowd:
             walker.goal = (column - ground.centre) / ground.scale(z), z
         else:
             self._leave(walker, view, -walker.side)
+
+    def _hideouts(self, view: View) -> list[Prop]:
+        """List the things in view that nobody is behind or on the way to."""
+        ground, width = self.scene.ground, self.config.width / view.zoom
+        taken = [ground.column(*walker.goal) for walker in self.here if walker.hiding]
+        free = []
+        for prop in self.scene.props:
+            column, half = ground.column(prop.x, prop.z), prop.width * ground.scale(prop.z)
+            inside = view.left + 0.05 * width < column < view.left + 0.95 * width
+            if inside and all(abs(column - other) > half for other in taken):
+                free.append(prop)
+        return free
 
     def _leave(self, walker: _Walker, view: View, side: float) -> None:
         ground = self.scene.ground
@@ -265,7 +289,7 @@ class _Crowd:
             walker.heading += max(-9 * seconds, min(9 * seconds, turn))
         effort = min(1.8, pace / 1.4)
         # The feet cover the ground they pass: one turn of the gait is two steps of these legs.
-        cycle = 4 * 0.48 * walker.look.stature * math.sin(0.46 * max(effort, 0.2) * walker.look.stride)
+        cycle = 4 * 0.48 * walker.look.stature * math.sin(0.4 * max(effort, 0.2) * walker.look.stride)
         walker.phase = (walker.phase + math.tau * seconds * pace / cycle) % math.tau
 
 

@@ -159,11 +159,11 @@ def _planter(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: float, 
 
 
 PROPS: dict[str, PropKind] = {
-    "pillar": PropKind((0.45, 0.85), (4.5, 6.0), 3.0, _pillar),
+    "pillar": PropKind((0.7, 1.25), (4.5, 6.0), 3.0, _pillar),
     "tree": PropKind((1.6, 2.4), (4.0, 5.5), 1.5, _tree),
-    "bush": PropKind((1.2, 2.4), (0.9, 1.5), 2.0, _bush),
+    "bush": PropKind((1.2, 2.2), (1.2, 1.9), 2.0, _bush),
     "bench": PropKind((1.5, 2.1), (0.8, 0.95), 1.0, _bench),
-    "sign": PropKind((0.8, 1.3), (1.7, 2.1), 2.0, _sign),
+    "sign": PropKind((1.1, 1.9), (1.9, 2.3), 2.5, _sign),
     "van": PropKind((3.8, 4.8), (1.9, 2.2), 1.0, _van),
     "planter": PropKind((0.9, 1.6), (1.0, 1.4), 1.0, _planter),
 }

@@ -135,6 +135,7 @@ def _paint(
     light = np.empty((rows, columns, 3), np.float32)
     light[wall_row:] = _light(rng, x, z, kind)
     light[:wall_row] = light[wall_row]
+    light /= np.clip(light.mean(), 0.95, 1.05) * 0.98  # what a camera's automatic exposure does
     picture[wall_row:] *= light[wall_row:]
     picture[:wall_row] *= 0.5 + 0.5 * light[wall_row]
     return picture, light
@@ -149,8 +150,8 @@ def _light(rng: np.random.Generator, x: NDArray[np.float32], z: NDArray[np.float
     field = smooth_noise(rng, x / size + 17, z / size) + 0.35 * smooth_noise(rng, x / size * 3, z / size * 3)
     softness = 0.25 if kind == "hall" else float(rng.uniform(0.05, 0.2))
     shade = np.clip(field / softness + 0.5 + float(rng.uniform(-2, 1)), 0, 1)
-    sun = np.array([1.06, 1.0, 0.92]) * rng.uniform(1.0, 1.12)
-    cool = np.array([0.9, 0.98, 1.08]) * rng.uniform(0.55, 0.75)
+    sun = np.array([1.06, 1.0, 0.92]) * rng.uniform(1.04, 1.15)
+    cool = np.array([0.9, 0.98, 1.08]) * rng.uniform(0.62, 0.8)
     return np.asarray(level[..., None] * (sun + (cool - sun) * shade[..., None]), np.float32)
 
 

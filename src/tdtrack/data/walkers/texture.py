@@ -48,7 +48,7 @@ def _octaves(rng: np.random.Generator, x: Plane, z: Plane, footprint: Plane, fin
     return total
 
 
-def _mix(base: NDArray[Any], color: NDArray[Any], share: Plane) -> Plane:
+def _mix(base: NDArray[Any], color: NDArray[Any], share: NDArray[Any]) -> Plane:
     return np.asarray(base * (1 - share[..., None]) + color * share[..., None], np.float32)
 
 
@@ -78,7 +78,7 @@ def _tiles(rng: np.random.Generator, x: Plane, z: Plane, footprint: Plane) -> Pl
 
 
 def _asphalt(rng: np.random.Generator, x: Plane, z: Plane, footprint: Plane) -> Plane:
-    base = rng.uniform(78, 128) + rng.normal(0, 3, 3)
+    base = rng.uniform(95, 145) + rng.normal(0, 3, 3)
     color = base.astype(np.float32) + (9 * _octaves(rng, x, z, footprint, 0.03, 6))[..., None]
     paint = np.array([214.0, 212.0, 200.0]) * rng.uniform(0.85, 1.0)
     if rng.random() < 0.5:  # a crossing
