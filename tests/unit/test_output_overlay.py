@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -42,7 +43,7 @@ def test_a_colour_belongs_to_an_id_and_neighbours_differ() -> None:
     colors = [track_color(track_id) for track_id in range(60)]
     assert len(set(colors)) == 60
     assert track_color(7) == track_color(67)
-    for first, second in zip(colors, colors[1:]):
+    for first, second in pairwise(colors):
         assert np.abs(np.subtract(first, second)).max() > 60
     for color in colors:
         assert 0.2126 * color[0] + 0.7152 * color[1] + 0.0722 * color[2] > 80  # visible in a dark street
@@ -208,7 +209,7 @@ def test_a_device_is_not_replaced() -> None:
 def test_a_build_without_the_encoder_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "_ENCODER", "libx264-that-is-missing")
     with (
-        pytest.raises(OutputError, match="cannot encode H.264.*pip install"),
+        pytest.raises(OutputError, match=r"cannot encode H\.264.*pip install"),
         VideoWriter(tmp_path / "clip.mp4", frame_rate=10) as writer,
     ):
         writer.write(grey(32, 32))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_a_path_that_is_no_model_is_refused_with_what_is_understood(tmp_path: Pa
 
 
 def test_settings_out_of_range_are_refused(run_folder: Path) -> None:
-    with pytest.raises(ConfigError, match="min_score is 1.5"):
+    with pytest.raises(ConfigError, match=r"min_score is 1\.5"):
         load_engine(run_folder, min_score=1.5)
     with pytest.raises(ConfigError, match="max_detections is 0"):
         load_engine(run_folder, max_detections=0)
@@ -116,7 +117,7 @@ class FixedDetector:
 
     classes = ("person",)
     embedding_dim = 2
-    metadata = {"appearance": {}}
+    metadata: ClassVar = {"appearance": {}}
 
     def __init__(self, boxes: list[list[float]], scores: list[float]) -> None:
         self.found = Detections(np.array(boxes).reshape(-1, 4), scores, np.zeros(len(scores)), np.zeros((len(scores), 2)))

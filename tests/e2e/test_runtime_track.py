@@ -1,0 +1,167 @@
+"""From a video to tracks on disk, through a real network with random weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+
+from media_files import cut, moving_squares, write_video
+from tdtrack.association import Tracker
+from tdtrack.config import AssociationConfig, ModelConfig
+from tdtrack.errors import OutputError
+from tdtrack.model import JointModel, save_model
+from tdtrack.runtime import TrackSummary, TwoStageEngine, load_engine, open_source, track_source
+from tdtrack.types import FloatArray, Image
+
+EVERYTHING = AssociationConfig(min_score=0.0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        backbone="mobilenetv3_small_050", embedding_dim=8, fpn_width=16, subnet_depth=1, subnet_width=16, embedding_width=8
+    )
+    folder = tmp_path_factory.mktemp("run")
+    save_model(folder / "model.safetensors", JointModel(config), {"input_height": 96, "input_width": 160, "appearance": {}})
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A network this small loses time to threads, the more so beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+class MeanColour:
+    """A teacher whose vector is the mean colour of the crop."""
+
+    dim = 3
+
+    def embed(self, crops: Sequence[Image]) -> FloatArray:
+        means = np.array([crop.reshape(-1, 3).mean(axis=0) for crop in crops], np.float32)
+        return means / np.linalg.norm(means, axis=1, keepdims=True)
+
+
+def track(video: Path, model: Path, out: Path, wrap: Callable = lambda engine: engine) -> TrackSummary:
+    source = open_source(video)
+    engine = wrap(load_engine(model, device="cpu", min_score=0.0, max_detections=12))
+    return track_source(
+        source,
+        engine,
+        Tracker(EVERYTHING, frame_rate=source.frame_rate),
+        mot_path=out / f"{source.name}.txt",
+        jsonl_path=out / f"{source.name}.jsonl",
+        video_path=out / f"{source.name}.mp4",
+        progress=False,
+    )
+
+
+def video_frames(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def check_results(out: Path, name: str, frames: int) -> None:
+    """Text, JSON lines and video must tell the same story."""
+    rows = np.loadtxt(out / f"{name}.txt", delimiter=",", ndmin=2)
+    lines = [json.loads(line) for line in (out / f"{name}.jsonl").read_text().splitlines()]
+    assert [line["frame_index"] for line in lines] == list(range(frames))
+    from_lines = [(line["frame_index"] + 1, track["id"], *track["xyxy"]) for line in lines for track in line["tracks"]]
+    corners = np.concatenate([rows[:, 2:4], rows[:, 2:4] + rows[:, 4:6]], axis=1)
+    np.testing.assert_array_equal(rows[:, :2], np.array(from_lines)[:, :2])
+    np.testing.assert_allclose(corners, np.array(from_lines)[:, 2:], atol=2e-3)
+    assert len(rows) > frames
+    assert video_frames(out / f"{name}.mp4") == frames
+    assert sorted(path.name for path in out.iterdir()) == [f"{name}.jsonl", f"{name}.mp4", f"{name}.txt"]
+
+
+def test_a_video_becomes_text_lines_and_video(tmp_path: Path, model: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", moving_squares(12))
+    summary = track(clip, model, tmp_path / "out")
+    check_results(tmp_path / "out", "clip", 12)
+    assert (summary.frames, summary.detections, summary.truncated, summary.interrupted) == (12, 144, None, False)
+
+
+def test_two_stages_see_the_same_boxes(tmp_path: Path, model: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", moving_squares(12))
+    summary = track(clip, model, tmp_path / "out", lambda engine: TwoStageEngine(engine, MeanColour()))
+    check_results(tmp_path / "out", "clip", 12)
+    assert summary.detections == 144
+
+
+def test_a_video_cut_short_is_tracked_as_far_as_it_goes(tmp_path: Path, model: Path) -> None:
+    clip = cut(write_video(tmp_path / "clip.mp4", moving_squares(12), noise=40), 0.6)
+    summary = track(clip, model, tmp_path / "out")
+    assert 4 <= summary.frames < 12
+    check_results(tmp_path / "out", "cut-clip", summary.frames)
+    assert summary.truncated is not None
+    assert any("12 frames are promised" in line for line in summary.lines())
+
+
+def test_images_are_tracked_like_a_video(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "walk").mkdir()
+    for number, frame in enumerate(moving_squares(4)):
+        PillowImage.fromarray(frame).save(tmp_path / "walk" / f"{number}.png")
+    assert track(tmp_path / "walk", model, tmp_path / "out").frames == 4
+    check_results(tmp_path / "out", "walk", 4)
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path, model: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", moving_squares(3))
+    (tmp_path / "out").write_text("a file, not a folder")
+    with pytest.raises(OutputError, match="out"):
+        track(clip, model, tmp_path / "out")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+def test_ctrl_c_leaves_whole_files(tmp_path: Path, model: Path) -> None:
+    clip = write_video(tmp_path / "clip.mp4", moving_squares(500), group=250)
+    program = (
+        "import sys, time\n"
+        "from tdtrack.association import Tracker\n"
+        "from tdtrack.config import AssociationConfig\n"
+        "from tdtrack.runtime import load_engine, open_source, track_source\n"
+        "clip, model, out = sys.argv[1:]\n"
+        "def ready(frame, found, tracks):\n"
+        "    print(frame.index, flush=True)\n"
+        "    time.sleep(0.02)\n"
+        "summary = track_source(open_source(clip), load_engine(model, device='cpu'), Tracker(AssociationConfig()),\n"
+        "    jsonl_path=out + '/a.jsonl', video_path=out + '/a.mp4', progress=False, on_frame=ready)\n"
+        "print('interrupted', summary.interrupted, summary.frames, flush=True)\n"
+    )
+    command = [sys.executable, "-c", program, str(clip), str(model), str(tmp_path / "out")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != "5":
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        last = process.stdout.read().splitlines()[-1].split()
+    assert process.returncode == 0
+    assert last[:2] == ["interrupted", "True"]
+    frames = int(last[2])
+    assert 6 <= frames < 500
+    assert len((tmp_path / "out" / "a.jsonl").read_text().splitlines()) == frames
+    assert video_frames(tmp_path / "out" / "a.mp4") == frames
+
+
+def test_a_real_sequence_runs_through(tmp_path: Path, model: Path, shared_data: Path) -> None:
+    summary = track(shared_data / "mot17-mini" / "MOT17-09-FRCNN", model, tmp_path / "out")
+    check_results(tmp_path / "out", "MOT17-09-FRCNN", summary.frames)
+    assert summary.truncated is not None
+    assert "525 frames are promised" in summary.truncated
