@@ -18,7 +18,16 @@ from tdtrack.files import atomic_write
 from tdtrack.model import JointModel, Losses
 from tdtrack.training.ema import AveragedWeights
 
-__all__ = ["CHECKPOINT_FILE", "LOGGED", "RunState", "check_same_run", "load_checkpoint", "plain_settings", "save_checkpoint"]
+__all__ = [
+    "CHECKPOINT_FILE",
+    "FREE_SETTINGS",
+    "LOGGED",
+    "RunState",
+    "check_same_run",
+    "load_checkpoint",
+    "plain_settings",
+    "save_checkpoint",
+]
 
 CHECKPOINT_FILE = "checkpoint.pt"
 """Name of the resumable checkpoint in a run folder."""
@@ -26,8 +35,10 @@ CHECKPOINT_FILE = "checkpoint.pt"
 LOGGED = ("loss", "class_loss", "box_loss", "embedding_loss", "gradient_norm", "positives")
 """What is averaged between two rows of the log."""
 
+FREE_SETTINGS = frozenset({"out", "workers", "checkpoint_every"})
+"""Settings that the result does not depend on."""
+
 _FORMAT = 1
-_FREE = {"out", "workers", "checkpoint_every"}  # settings that the result does not depend on
 
 
 @dataclass
@@ -117,7 +128,7 @@ def check_same_run(where: Path, recorded: Mapping[str, Any], current: Mapping[st
     """
     before, now = dict(_flat(recorded)), dict(_flat(current))
     for name in [*now, *before]:
-        if name in _FREE or before.get(name, _MISSING) == now.get(name, _MISSING):
+        if name in FREE_SETTINGS or before.get(name, _MISSING) == now.get(name, _MISSING):
             continue
         raise ConfigError(
             f"{where} belongs to a run with {name} {before.get(name, _MISSING)}, this one has {now.get(name, _MISSING)}; "
