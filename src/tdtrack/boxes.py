@@ -41,7 +41,8 @@ def xyah_to_xyxy(xyah: Boxes) -> Boxes:
 def box_area(xyxy: Boxes) -> NDArray[Any]:
     """Return the ``(N,)`` area in square pixels; zero where a side is not positive."""
     size = np.clip(xyxy[..., 2:] - xyxy[..., :2], 0, None)
-    return size[..., 0] * size[..., 1]
+    area: NDArray[Any] = size[..., 0] * size[..., 1]
+    return area
 
 
 def intersection(a: Boxes, b: Boxes) -> NDArray[Any]:
@@ -49,16 +50,19 @@ def intersection(a: Boxes, b: Boxes) -> NDArray[Any]:
     top_left = np.maximum(a[:, None, :2], b[None, :, :2])
     bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
     size = np.clip(bottom_right - top_left, 0, None)
-    return size[..., 0] * size[..., 1]
+    area: NDArray[Any] = size[..., 0] * size[..., 1]
+    return area
 
 
 def iou(a: Boxes, b: Boxes) -> NDArray[Any]:
     """Return the ``(N, M)`` intersection over union in ``[0, 1]``; zero where both boxes have no area."""
     overlap = intersection(a, b)
     union = box_area(a)[:, None] + box_area(b)[None, :] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    table: NDArray[Any] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    return table
 
 
 def clip_to_image(xyxy: Boxes, width: int, height: int) -> Boxes:
     """Return the boxes cut at the border of a ``width`` x ``height`` image."""
-    return np.clip(xyxy, 0, np.array([width, height, width, height], xyxy.dtype))
+    clipped: NDArray[Any] = np.clip(xyxy, 0, np.array([width, height, width, height], xyxy.dtype))
+    return clipped

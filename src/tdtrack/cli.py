@@ -100,16 +100,26 @@ def _parse(name: str, words: Sequence[str]) -> Settings:
     try:
         parsed = parser.parse_args(list(words))
     except ArgumentError as error:
-        unknown = re.search(r"unrecognized arguments: -*([^\s=]+)|Option '([^']+)' is not accepted", str(error))
-        if unknown is None:
+        setting, in_file = _unknown_setting(str(error))
+        if setting is None:
             raise
-        setting = unknown.group(1) or unknown.group(2)
         known = sorted({option.lstrip("-") for action in parser._actions for option in action.option_strings})
-        where = f" in {_config_file(words)}" if unknown.group(2) and _config_file(words) else ""
+        where = f" in {_config_file(words)}" if in_file and _config_file(words) else ""
         raise ConfigError(f"unknown setting {setting!r}{where}{_nearest(setting, known)}") from error
     settings = dict(vars(parser.instantiate(parsed)))
     settings.pop("config", None)
     return settings
+
+
+def _unknown_setting(message: str) -> tuple[str | None, bool]:
+    """Read from the parser's complaint which setting it does not know, and whether a file named it."""
+    if found := re.search(r"unrecognized arguments: -*([^\s=]+)", message):
+        return found[1], False
+    if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        return f"{found[1]}.{found[2]}", True
+    if found := re.search(r"Option '([^']+)' is not accepted", message):
+        return found[1], True
+    return None, False
 
 
 def _config_file(words: Sequence[str]) -> str | None:
@@ -299,7 +309,7 @@ def _track(settings: Settings, console: Console) -> int:
     from tdtrack.track import TrackRequest, run_track
 
     tracker = settings.pop("tracker")
-    summary = run_track(TrackRequest(**settings), vars(tracker))
+    summary = run_track(TrackRequest(**settings), dict(vars(tracker)))
     for line in summary.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return INTERRUPTED if summary.interrupted else 0
@@ -332,7 +342,7 @@ def _evaluate(settings: Settings, console: Console) -> int:
         from tdtrack.evaluation.tracking import evaluate_tracking
 
         tracking = evaluate_tracking(settings["gt"], settings["results"])
-        print(format_table(tracking))
+        print(format_table(tracking, width=console.width))
         numbers = tracking.to_dict()
     else:
         raise ConfigError("pass --results DIR to measure tracks, or --model M to measure a model's detections")

@@ -86,6 +86,8 @@ class ModelConfig:
             all(ratio > 0 for ratio in self.anchor_aspect_ratios) and len(self.anchor_aspect_ratios) > 0,
             f"model.anchor_aspect_ratios {self.anchor_aspect_ratios} must all be positive (width over height)",
         )
+        _require(self.anchor_scales >= 1, f"model.anchor_scales is {self.anchor_scales}; it must be at least 1")
+        _require(0 < self.class_prior < 1, f"model.class_prior is {self.class_prior}; it must lie between 0 and 1")
 
     @property
     def anchors_per_cell(self) -> int:
@@ -171,6 +173,21 @@ class AugmentConfig:
     min_visible: float = 0.3
     brightness: float = 0.0
     contrast: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse ranges that nothing can be drawn from.
+
+        Raises:
+            ConfigError: names the setting, its value and its range.
+        """
+        _require(0 <= self.flip <= 1, f"augment.flip is {self.flip}; it must lie in [0, 1]")
+        _require(
+            0 < self.min_scale <= self.max_scale,
+            f"augment.min_scale {self.min_scale} and max_scale {self.max_scale} must be positive and in this order",
+        )
+        for name in ("brightness", "contrast"):
+            value = getattr(self, name)
+            _require(0 <= value <= 1, f"augment.{name} is {value}; it must lie in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -340,7 +357,8 @@ class AssociationConfig:
         min_score: detections below do not take part (FairMOT: 0.4; Supp. A: 0.5 on MOT16/17, 0.3 on MOT20).
         min_new_score: an unmatched detection starts a track only from this score; never below ``min_score``
             (FairMOT: equal to ``min_score``).
-        max_appearance_cost: ceiling of the blended appearance and motion cost; must be fitted to the embedding space (FairMOT: 0.4).
+        max_appearance_cost: ceiling of the blended appearance and motion cost; must be fitted to the embedding space. ``None``
+            takes the one a model carries, and where none does FairMOT's 0.4.
         appearance_weight: share of the cosine distance in that cost; the rest is squared Mahalanobis distance (FairMOT: 0.98).
         max_gating_distance: squared Mahalanobis distance beyond which a match is impossible (chi-square 0.95, 4 d.o.f.).
         max_iou_distance: ceiling of the second stage, tracked tracks only (Sec. 3.5).
@@ -354,7 +372,7 @@ class AssociationConfig:
     method: Literal["fairmot", "motion"] = "fairmot"
     min_score: float = 0.4
     min_new_score: float = 0.0
-    max_appearance_cost: float = 0.4
+    max_appearance_cost: float | None = None
     appearance_weight: float = 0.98
     max_gating_distance: float = 9.4877
     max_iou_distance: float = 0.5
@@ -363,3 +381,15 @@ class AssociationConfig:
     max_duplicate_iou_distance: float = 0.15
     smoothing: float = 0.9
     max_lost_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values no tracker can work with.
+
+        Raises:
+            ConfigError: names the setting, its value and its range.
+        """
+        for name in ("min_score", "min_new_score", "appearance_weight", "smoothing"):
+            _require(0 <= getattr(self, name) <= 1, f"tracker.{name} is {getattr(self, name)}; it must lie in [0, 1]")
+        ceiling = self.max_appearance_cost
+        _require(ceiling is None or ceiling > 0, f"tracker.max_appearance_cost is {ceiling}; it must be above 0")
+        _require(self.max_lost_seconds >= 0, f"tracker.max_lost_seconds is {self.max_lost_seconds}; it must be at least 0")

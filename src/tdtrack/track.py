@@ -58,8 +58,8 @@ def association_for(method: str | None, overrides: dict[str, Any], calibrated_ce
 
     Args:
         method: "fairmot", "motion" or ``None`` for fairmot.
-        overrides: settings of ``AssociationConfig`` without ``method``; those equal to the default count as not set.
-        calibrated_ceiling: the appearance ceiling fitted to the model's embeddings, used unless the user set one.
+        overrides: settings of ``AssociationConfig`` by name.
+        calibrated_ceiling: the appearance ceiling fitted to the model's embeddings, used unless the user sets one.
 
     Returns:
         The association settings.
@@ -69,10 +69,8 @@ def association_for(method: str | None, overrides: dict[str, Any], calibrated_ce
     """
     if method not in (None, *METHODS):
         raise ConfigError(f"unknown association {method!r}; choose one of {', '.join(METHODS)}")
-    config = AssociationConfig(**overrides)
-    if calibrated_ceiling is not None and config.max_appearance_cost == AssociationConfig.max_appearance_cost:
-        config = replace(config, max_appearance_cost=calibrated_ceiling)
-    return replace(config, method="motion" if method == "motion" else "fairmot")
+    config = AssociationConfig(**{**overrides, "method": method or "fairmot"})
+    return replace(config, max_appearance_cost=calibrated_ceiling) if config.max_appearance_cost is None else config
 
 
 def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
@@ -80,7 +78,7 @@ def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
 
     Args:
         request: what to track and where results go.
-        overrides: settings of ``AssociationConfig`` without ``method``.
+        overrides: settings of ``AssociationConfig`` by name.
 
     Returns:
         Counts and rates, and why the source ended early if it did.

@@ -25,6 +25,10 @@ from tdtrack.types import Detections, IntArray, Tracks
 __all__ = ["Tracker"]
 
 
+FAIRMOT_CEILING = 0.4
+"""FairMOT's appearance ceiling, for want of one fitted to the embeddings."""
+
+
 @dataclass(slots=True, eq=False)
 class _Track:
     """One object over time.
@@ -203,7 +207,7 @@ class Tracker:
             appearance_weight=config.appearance_weight,
             max_gating_distance=config.max_gating_distance,
         )
-        return cost, config.max_appearance_cost
+        return cost, FAIRMOT_CEILING if config.max_appearance_cost is None else config.max_appearance_cost
 
     def _link(
         self, tracks: list[_Track], candidates: _Candidates, free: IntArray, cost: Floats, ceiling: float, frame: int
