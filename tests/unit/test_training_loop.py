@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 import yaml
 
 from tdtrack.config import AugmentConfig, DataSource, OptimizerConfig, TrainConfig
-from tdtrack.errors import ConfigError, DataError, StoreError, WeightsError
+from tdtrack.errors import ConfigError, DataError, OutputError, StoreError, WeightsError
 from tdtrack.model import load_model
 from tdtrack.training import loop, train
 from tdtrack.training.samples import load_labelled_sets
@@ -22,6 +23,15 @@ from tdtrack.training.session import Session
 from tdtrack.training.state import plain_settings
 from tdtrack.training.validate import embedding_agreement, evaluate_model
 from training_world import DIM, TINY_MODEL, tiny_config, write_images, write_store
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Small tensors on many threads spend their time waiting."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +146,18 @@ def test_mixed_precision_and_loader_processes(world: tuple[DataSource, DataSourc
     config = tiny_config(tmp_path / "run", *world, precision="bf16-mixed", workers=1, steps=3)
     train(config, progress=False)
     assert float(rows(config)[-1]["loss"]) > 0
+
+
+def test_hardware_that_is_not_there_is_reported(world: tuple[DataSource, DataSource], tmp_path: Path) -> None:
+    for changes in ({"accelerator": "tpu"}, {"precision": "31-true"}, {"devices": 0}):
+        with pytest.raises(ConfigError, match=r"cannot be used here .* set accelerator to auto"):
+            train(tiny_config(tmp_path / "run", world[0], **changes), progress=False)
+
+
+def test_a_run_folder_that_cannot_be_written_is_reported(world: tuple[DataSource, DataSource], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError, match="file"):
+        train(tiny_config(tmp_path / "file" / "run", world[0]), progress=False)
 
 
 def test_divergence_is_reported(world: tuple[DataSource, DataSource], tmp_path: Path) -> None:

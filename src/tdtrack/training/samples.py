@@ -254,10 +254,12 @@ def _embeddings(item: LabelledSet, embedding_dim: int) -> NDArray[np.float16]:
     """Return the first D_s numbers of every box's embedding, in order of image and box; zeros for ignore regions."""
     if item.store is None:
         raise ConfigError(f"{item.dataset.name} has no embedding store; make one with tdtrack annotate")
-    ids = np.concatenate([image.annotation_id for image in item.dataset.images])
-    learn = ~np.concatenate([image.ignore for image in item.dataset.images])
-    table = np.zeros((len(ids), embedding_dim), np.float16)
-    table[learn] = item.store.lookup(ids[learn])[:, :embedding_dim]
+    table = np.zeros((item.dataset.num_boxes, embedding_dim), np.float16)
+    start = 0
+    for image in item.dataset.images:  # one by one: all rows in full width and precision could fill the memory
+        rows = start + np.flatnonzero(~image.ignore)
+        table[rows] = item.store.lookup(image.annotation_id[~image.ignore])[:, :embedding_dim]
+        start += len(image)
     return table
 
 
@@ -308,6 +310,7 @@ def training_batches(
         collate_fn=_collate,
         pin_memory=pin_memory,
         worker_init_fn=ignore_interrupts,
+        generator=torch.Generator(),  # its own: a loader that starts must not move the model's random numbers
     )
     return _good_batches(iter(loader))
 

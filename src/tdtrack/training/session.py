@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from tdtrack.config import TrainConfig
+from tdtrack.errors import ConfigError
 from tdtrack.files import atomic_write
 from tdtrack.model import JointModel, Losses, Targets, compute_losses, load_weights, save_model, weight_decay_groups
 from tdtrack.training.ema import AveragedWeights
-from tdtrack.training.samples import Batch, LabelledSet, TrainingSamples, load_labelled_sets, training_batches
+from tdtrack.training.samples import Batch, TrainingSamples, load_labelled_sets, training_batches
 from tdtrack.training.schedule import learning_rate_at
 from tdtrack.training.state import (
     CHECKPOINT_FILE,
@@ -52,12 +54,7 @@ class Session:
             ConfigError, DataError, StoreError, WeightsError, OutputError: as ``tdtrack.training.train`` says.
         """
         self.config = config
-        self._fabric = Fabric(
-            accelerator=config.accelerator,
-            devices=config.devices,
-            precision=config.precision,  # type: ignore[arg-type]
-        )
-        self._fabric.launch()
+        self._fabric = _fabric(config)
         self.leads = self._fabric.is_global_zero
         self._settings = plain_settings(config)
         classes, dim = config.model.classes, config.model.embedding_dim
@@ -77,7 +74,8 @@ class Session:
     def _build(self, *, initial: bool) -> None:
         config, optimizer = self.config, self.config.optimizer
         torch.manual_seed(config.seed)
-        model = JointModel(config.model)
+        model = JointModel(config.model if initial else replace(config.model, pretrained=False))
+        model.config = config.model  # a resumed model is not downloaded, but is what it was
         if config.init_from and initial:
             load_weights(model, config.init_from)
         sgd = torch.optim.SGD(
@@ -202,8 +200,10 @@ class Session:
             "input_width": self.config.input_width,
             "classes": list(self.config.model.classes),
             "teacher": {"name": store.teacher_name, "fingerprint": store.teacher_fingerprint, "dim": store.dim},
-            "data": [{"name": item.dataset.name, "fingerprint": item.fingerprint, "licence": _licence(item)} for item in sets],
-            "licence": "; ".join(sorted({_licence(item) for item in sets} - {""})),
+            "data": [
+                {"name": item.dataset.name, "fingerprint": item.fingerprint, "licence": item.dataset.licence} for item in sets
+            ],
+            "licence": "; ".join(sorted({item.dataset.licence for item in sets} - {""})),
             "steps": self.run.step,
             "validation": self.run.validation,
             "appearance": {},
@@ -211,8 +211,21 @@ class Session:
         }
 
 
-def _licence(item: LabelledSet) -> str:
-    return item.dataset.licence
+def _fabric(config: TrainConfig) -> Fabric:
+    """Start the processes of all devices.
+
+    Raises:
+        ConfigError: this machine does not have them, or they cannot compute like that.
+    """
+    try:
+        fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)  # type: ignore[arg-type]
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:  # what Fabric raises depends on what is missing
+        raise ConfigError(
+            f"accelerator {config.accelerator!r} with devices {config.devices} and precision {config.precision!r} "
+            f"cannot be used here ({str(error).rstrip('.')}); set accelerator to auto, devices to 1 and precision to 32-true"
+        ) from error
+    fabric.launch()
+    return fabric
 
 
 class _Learner(nn.Module):

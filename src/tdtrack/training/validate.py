@@ -227,6 +227,7 @@ def _look(
         num_workers=workers,
         collate_fn=_as_list,
         worker_init_fn=ignore_interrupts,
+        generator=torch.Generator(),  # its own: a validation must not move the training's random numbers
     )
     device = next(model.parameters()).device
     results: list[tuple[Detections, FloatArray]] = []
