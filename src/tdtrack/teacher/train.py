@@ -7,7 +7,6 @@ import math
 from dataclasses import asdict
 from difflib import get_close_matches
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -29,6 +28,7 @@ from tdtrack.teacher.reid import ReidCrops, evaluate_reid, read_reid_crops
 from tdtrack.teacher.reid_batches import IdentitySampler, augment_crops, load_crops
 from tdtrack.teacher.reid_losses import batch_hard_triplet_loss
 from tdtrack.teacher.weights import NETWORKS, build_network, weights_hash
+from tdtrack.version import __version__
 
 __all__ = ["evaluate_reid", "train_teacher"]
 
@@ -230,7 +230,7 @@ def _write_teacher(
         "identities": identities,
         "weights_sha256": weights_hash(network),
         "settings": settings,
-        "version": version("tdtrack"),
+        "version": __version__,
     }
     with atomic_write(out, "wb") as file:
         file.write(save(tensors, {"tdtrack": json.dumps(metadata, sort_keys=True)}))
