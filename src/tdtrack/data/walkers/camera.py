@@ -15,6 +15,10 @@ from tdtrack.types import Image
 __all__ = ["STYLES", "Style", "StyleRange", "View", "develop", "draw_style", "film"]
 
 
+_SHIFT = 96
+"""Rows and columns that the sheet of noise is larger than a frame, so that each frame gets another part of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """Which part of the canvas one frame shows.
@@ -119,7 +123,7 @@ class Style:
     Attributes:
         curve: ``(3, 256)`` float32, tone curve of each channel.
         gain: ``(H, W, 1)`` float32, vignette.
-        grain: ``(2H, 2W, 3)`` float32 of noise, a window of which lies on each frame.
+        grain: ``(H + 96, W + 96, 3)`` float32 of noise, a window of which lies on each frame.
         saturation: 1 leaves colours as they are.
         blur: radius in pixels.
         quality: of the JPEG files.
@@ -147,11 +151,12 @@ def draw_style(rng: np.random.Generator, part: str, width: int, height: int) -> 
     radius = ((x / width - 0.5) ** 2 + (y / height - 0.5) ** 2) * 2
     gain = 1 - float(rng.uniform(*ranges.vignette)) * radius[..., None]
     noise = float(rng.uniform(*ranges.noise))
-    grain = rng.normal(0, noise, (2 * height, 2 * width, 1)) + rng.normal(0, noise * 0.4, (2 * height, 2 * width, 3))
+    size = height + _SHIFT, width + _SHIFT
+    grain = rng.standard_normal((*size, 1), np.float32) * noise + rng.standard_normal((*size, 3), np.float32) * (0.4 * noise)
     return Style(
         curve.astype(np.float32),
         gain.astype(np.float32),
-        grain.astype(np.float32),
+        np.asarray(grain, np.float32),
         float(rng.uniform(*ranges.saturation)),
         float(rng.uniform(*ranges.blur)),
         int(rng.integers(ranges.quality[0], ranges.quality[1] + 1)),
@@ -171,12 +176,12 @@ def develop(style: Style, frame: PilImage.Image, number: int) -> Image:
         The recorded frame.
     """
     if style.blur > 0.15:
-        frame = frame.filter(ImageFilter.GaussianBlur(style.blur))
+        frame = frame.filter(ImageFilter.BoxBlur(style.blur))
     frame = ImageEnhance.Color(frame).enhance(style.saturation)
     pixels = np.asarray(frame)
     height, width = pixels.shape[:2]
     rng = np.random.default_rng(number)
-    row, column = int(rng.integers(height)), int(rng.integers(width))
+    row, column = rng.integers(_SHIFT, size=2)
     exposure = np.float32(1 + style.drift * np.sin(number * 0.13))
     recorded = np.empty(pixels.shape, np.float32)
     for channel in range(3):

@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as PilImage
 
-from tdtrack.data.walkers.camera import draw_style, film
+from tdtrack.data.walkers.camera import Style, draw_style, film
 from tdtrack.data.walkers.config import WalkersConfig, stream
 from tdtrack.data.walkers.looks import Look, make_looks
 from tdtrack.data.walkers.motion import walk
+from tdtrack.data.walkers.pictures import PictureWriter
 from tdtrack.data.walkers.render import Shot, render_frame
 from tdtrack.data.walkers.scene import Scene, build_scene
-from tdtrack.files import atomic_write
-from tdtrack.types import FloatArray, Image, IntArray
+from tdtrack.types import FloatArray, IntArray
 
-__all__ = ["write_crops", "write_jpeg"]
+__all__ = ["write_crops"]
 
 MIN_CROP_VISIBILITY = 0.35
 """Less of a person is not a picture of them."""
 MIN_CROP_HEIGHT = 28
 """Pixels; smaller people show too little to learn from."""
-MAX_FRAMES = 24
+MAX_FRAMES = 16
 """Frames one camera looks at one cast before it gives up on those it still lacks."""
-
-
-def write_jpeg(path: Path, image: Image, quality: int) -> None:
-    """Write one picture.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    buffer = io.BytesIO()
-    PilImage.fromarray(image).save(buffer, "JPEG", quality=quality)
-    with atomic_write(path, "wb") as file:
-        file.write(buffer.getvalue())
 
 
 def write_crops(config: WalkersConfig, folder: Path, camera: int) -> int:
@@ -60,13 +46,15 @@ def write_crops(config: WalkersConfig, folder: Path, camera: int) -> int:
     """
     rng = stream(config.seed, "reid", camera)
     scene = build_scene(rng, config)
+    style = draw_style(rng, "reid", config.width, config.height)
     each = -(-config.crops_per_identity // config.cameras_per_identity)
     total = 0
-    for number, (first, cast) in enumerate(_casts(config)):
-        on_duty = stream(config.seed, "reid-duty", number).permutation(config.reid_cameras)[: config.cameras_per_identity]
-        if camera in on_duty:
-            shot = _shoot(config, scene, camera, number, first, cast)
-            total += _cut(config, shot, folder, camera, number, each)
+    with PictureWriter() as pictures:
+        for number, (first, cast) in enumerate(_casts(config)):
+            on_duty = stream(config.seed, "reid-duty", number).permutation(config.reid_cameras)[: config.cameras_per_identity]
+            if camera in on_duty:
+                shot = _shoot(config, scene, style, stream(config.seed, "reid-shot", camera, number), first, cast)
+                total += _cut(config, shot, pictures, folder, camera, number, each)
     return total
 
 
@@ -83,10 +71,8 @@ def _casts(config: WalkersConfig) -> list[tuple[int, list[Look]]]:
     return casts
 
 
-def _shoot(config: WalkersConfig, scene: Scene, camera: int, number: int, first: int, cast: list[Look]) -> Shot:
-    """Film one cast on one camera, at an hour of its own: the place stays, light and settings differ a little."""
-    rng = stream(config.seed, "reid-shot", camera, number)
-    style = draw_style(stream(config.seed, "reid-style", camera), "reid", config.width, config.height)
+def _shoot(config: WalkersConfig, scene: Scene, style: Style, rng: np.random.Generator, first: int, cast: list[Look]) -> Shot:
+    """Let one cast walk past one camera, filmed sparsely."""
     step = max(1, round(config.detection_gap * config.frame_rate))
     views = film(rng, config, scene.margin, MAX_FRAMES * step, 0.15 * config.camera_motion)
     placements = walk(rng, config, scene, cast, views, len(cast))
@@ -94,7 +80,7 @@ def _shoot(config: WalkersConfig, scene: Scene, camera: int, number: int, first:
     return Shot(scene, style, views[::step], cast, identity, placements[::step])
 
 
-def _cut(config: WalkersConfig, shot: Shot, folder: Path, camera: int, number: int, each: int) -> int:
+def _cut(config: WalkersConfig, shot: Shot, pictures: PictureWriter, folder: Path, camera: int, number: int, each: int) -> int:
     """Write ``each`` crops of every identity in a shot, where it shows them that often."""
     rng = stream(config.seed, "reid-cut", camera, number)
     have: Counter[int] = Counter()
@@ -112,7 +98,7 @@ def _cut(config: WalkersConfig, shot: Shot, folder: Path, camera: int, number: i
             written += 1
             name = f"{identity:04d}_c{camera + 1}s{number + 1}_{index + 1:06d}_{written:02d}.jpg"
             left, top, right, bottom = _jitter(rng, frame.xyxy[row], config)
-            write_jpeg(folder / part / name, np.ascontiguousarray(frame.image[top:bottom, left:right]), shot.style.quality)
+            pictures.write(folder / part / name, np.ascontiguousarray(frame.image[top:bottom, left:right]), shot.style.quality)
         if all(have[int(identity)] >= each for identity in shot.identity):
             break
     return have.total()

@@ -16,7 +16,8 @@ from tdtrack.boxes import xyxy_to_tlwh
 from tdtrack.data.coco import write_coco
 from tdtrack.data.dataset import AnnotatedImage
 from tdtrack.data.walkers.config import WalkersConfig
-from tdtrack.data.walkers.crops import write_crops, write_jpeg
+from tdtrack.data.walkers.crops import write_crops
+from tdtrack.data.walkers.pictures import PictureWriter
 from tdtrack.data.walkers.render import Frame, make_shot, render_frame
 from tdtrack.errors import DataError
 from tdtrack.files import atomic_write, reason_of
@@ -162,20 +163,21 @@ def _do(config: WalkersConfig, out: Path, job: _Job) -> None:
 
 
 def _write_detection_video(config: WalkersConfig, out: Path, job: _Job) -> list[dict[str, object]]:
-    """Write sparse frames of one video; return its boxes, without identities, in a random order."""
+    """Write sparse frames of one video; return its boxes, without identities."""
     count = config.detection_frames if job.part == "train" else config.validation_frames
     step = max(1, round(config.detection_gap * config.frame_rate))
     shot = make_shot(config, job.part, job.index, count * step)
     records: list[dict[str, object]] = []
-    for number in range(count):
-        frame = render_frame(shot, number * step)
-        name = f"{job.name}-{number * step + 1:06d}.jpg"
-        write_jpeg(out / "detection" / "images" / name, frame.image, shot.style.quality)
-        # In the order of identities, boxes would give away who is who across frames.
-        order = np.argsort(frame.xyxy @ np.array([1, 1000, 0, 0], np.float32), kind="stable")
-        keep = order[frame.visibility[order] >= MIN_ANNOTATED]
-        ignore = frame.visibility[keep] < config.min_visibility
-        records.append({"file": name, "xyxy": frame.xyxy[keep].tolist(), "ignore": ignore.tolist()})
+    with PictureWriter() as pictures:
+        for number in range(count):
+            frame = render_frame(shot, number * step)
+            name = f"{job.name}-{number * step + 1:06d}.jpg"
+            pictures.write(out / "detection" / "images" / name, frame.image, shot.style.quality)
+            # In the order of identities, boxes would give away who is who across frames; so top first, then left.
+            order = np.lexsort((frame.xyxy[:, 0], frame.xyxy[:, 1]))
+            keep = order[frame.visibility[order] >= MIN_ANNOTATED]
+            ignore = frame.visibility[keep] < config.min_visibility
+            records.append({"file": name, "xyxy": frame.xyxy[keep].tolist(), "ignore": ignore.tolist()})
     return records
 
 
@@ -217,10 +219,11 @@ def _write_sequence(config: WalkersConfig, out: Path, job: _Job) -> None:
     folder = _sequence_folder(out, job.index)
     shot = make_shot(config, job.part, job.index, config.sequence_frames)
     lines: list[str] = []
-    for number in range(config.sequence_frames):
-        frame = render_frame(shot, number)
-        write_jpeg(folder / "img1" / f"{number + 1:06d}.jpg", frame.image, shot.style.quality)
-        lines.extend(_ground_truth(frame, number, config.min_visibility))
+    with PictureWriter() as pictures:
+        for number in range(config.sequence_frames):
+            frame = render_frame(shot, number)
+            pictures.write(folder / "img1" / f"{number + 1:06d}.jpg", frame.image, shot.style.quality)
+            lines.extend(_ground_truth(frame, number, config.min_visibility))
     with atomic_write(folder / "seqinfo.ini", "w") as file:
         file.write(
             f"[Sequence]\nname={folder.name}\nimDir=img1\nframeRate={config.frame_rate:g}\nseqLength={config.sequence_frames}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect
 
 import numpy as np
 
@@ -14,9 +15,9 @@ __all__ = ["draw_bag", "draw_head", "draw_lower", "draw_torso"]
 Joint = tuple[float, float, float]
 
 # The trunk's outline: height above the hip, half width, half thickness (all in statures of a slim adult).
-_HEIGHTS = np.array([-0.34, -0.10, -0.03, 0.03, 0.12, 0.22, 0.275, 0.31, 0.325])
-_WIDTHS = np.array([0.125, 0.105, 0.094, 0.090, 0.086, 0.106, 0.112, 0.085, 0.045])
-_THICKNESS = np.array([0.10, 0.085, 0.074, 0.068, 0.064, 0.076, 0.070, 0.052, 0.040])
+_HEIGHTS = (-0.34, -0.10, -0.03, 0.03, 0.12, 0.22, 0.275, 0.31, 0.325)
+_WIDTHS = (0.125, 0.105, 0.094, 0.090, 0.086, 0.106, 0.112, 0.085, 0.045)
+_THICKNESS = (0.10, 0.085, 0.074, 0.068, 0.064, 0.076, 0.070, 0.052, 0.040)
 
 
 class _Trunk:
@@ -27,16 +28,19 @@ class _Trunk:
         self.build = look.build
 
     def half(self, height: float) -> float:
-        width = float(np.interp(height, _HEIGHTS, _WIDTHS)) * self.build
-        thickness = float(np.interp(height, _HEIGHTS, _THICKNESS)) * (0.3 + 0.7 * self.build)
-        return self.pen.width(width, thickness)
+        above = min(max(bisect(_HEIGHTS, height), 1), len(_HEIGHTS) - 1)
+        low, high = _HEIGHTS[above - 1], _HEIGHTS[above]
+        part = min(max((height - low) / (high - low), 0.0), 1.0)
+        width = _WIDTHS[above - 1] + part * (_WIDTHS[above] - _WIDTHS[above - 1])
+        thickness = _THICKNESS[above - 1] + part * (_THICKNESS[above] - _THICKNESS[above - 1])
+        return self.pen.width(width * self.build, thickness * (0.3 + 0.7 * self.build))
 
     def axis(self, height: float) -> Point:
         return self.pen.at(max(0.0, height) * self.lean, 0.0, self.hip + height)
 
     def band(self, low: float, high: float, grow: float = 1.0) -> list[Point]:
         """Outline between two heights."""
-        inner = [float(height) for height in _HEIGHTS if low < height < high]
+        inner = [height for height in _HEIGHTS if low < height < high]
         heights = [low, *inner, high]
         sides = [(self.axis(height), self.half(height) * grow) for height in heights]
         right = [(centre[0] + half, centre[1]) for centre, half in sides]

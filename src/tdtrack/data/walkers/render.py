@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,12 +152,13 @@ def _lit(sprite: Sprite, light: NDArray[np.float32], side: float, look: Look) ->
     height, width = sprite.alpha.shape
     across = 1 + 0.2 * side * np.linspace(-1, 1, width, dtype=np.float32)
     upright = np.linspace(1.08, 0.9, height, dtype=np.float32)
-    folds = np.asarray(_folds(look).resize((width, height), PilImage.Resampling.BILINEAR), np.float32) / 128
-    level = folds * upright[:, None] * across[None]
+    folds = np.asarray(_folds(look).resize((width, height), PilImage.Resampling.BILINEAR))
+    level = folds * (upright[:, None] * (across[None] / 128))
     color = np.clip(sprite.color * (level[..., None] * light), 0, 255).astype(np.uint8)
     return Sprite(color, sprite.alpha, sprite.left, sprite.top)
 
 
+@lru_cache(maxsize=256)
 def _folds(look: Look) -> PilImage.Image:
     """Uneven cloth, the same for a person at all times."""
     rng = np.random.default_rng(round(look.stature * 1e6))
