@@ -325,7 +325,8 @@ class TeacherTrainConfig:
         learning_rate: of AdamW, cosine to zero.
         weight_decay: of AdamW.
         label_smoothing: of the identity cross-entropy.
-        triplet_margin: of the batch-hard triplet loss, in Euclidean distance of unit vectors; 0 is off.
+        contrastive_weight: of the supervised contrastive loss beside the cross-entropy; 0 is off.
+        contrastive_temperature: what cosine similarities are divided by in it.
         erase: probability that a random rectangle is erased.
         seed: of weights, order and augmentation.
         checkpoint_every: iterations between resumable checkpoints.
@@ -339,10 +340,11 @@ class TeacherTrainConfig:
     steps: int = 2000
     identities_per_batch: int = 16
     crops_per_identity: int = 4
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 6e-3
     weight_decay: float = 5e-4
     label_smoothing: float = 0.1
-    triplet_margin: float = 0.3
+    contrastive_weight: float = 1.0
+    contrastive_temperature: float = 0.1
     erase: float = 0.3
     seed: int = 0
     checkpoint_every: int = 200

@@ -28,6 +28,9 @@ ARCHITECTURES = (
     "osnet_x0_25",
     "osnet_ibn_x1_0",
     "osnet_ain_x1_0",
+    "osnet_ain_x0_75",
+    "osnet_ain_x0_5",
+    "osnet_ain_x0_25",
     "resnet50",
     "resnet50_fc512",
 )

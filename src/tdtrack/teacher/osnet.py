@@ -9,13 +9,24 @@ The identity classifier is left out: a teacher gives features.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["OSNet", "osnet_ain_x1_0", "osnet_ibn_x1_0", "osnet_x0_5", "osnet_x0_25", "osnet_x0_75", "osnet_x1_0"]
+__all__ = [
+    "OSNet",
+    "osnet_ain_x0_5",
+    "osnet_ain_x0_25",
+    "osnet_ain_x0_75",
+    "osnet_ain_x1_0",
+    "osnet_ibn_x1_0",
+    "osnet_x0_5",
+    "osnet_x0_25",
+    "osnet_x0_75",
+    "osnet_x1_0",
+]
 
 Variant = Literal["plain", "ibn", "ain"]
 
@@ -151,7 +162,7 @@ class OSNet(nn.Module):
     feature_dim = 512
 
     def __init__(self, channels: Sequence[int] = _FULL_WIDTH, variant: Variant = "plain") -> None:
-        """Build with random weights (He initialisation, as torchreid).
+        """Build with random weights: He initialisation, and every residual branch silent, so that a short training gets going.
 
         Args:
             channels: outputs of the stem and of the three stages.
@@ -184,6 +195,9 @@ class OSNet(nn.Module):
             elif isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=0.01)
                 nn.init.zeros_(module.bias)
+            elif isinstance(module, _Block):
+                last = module.IN if module.norm == "inside" else module.conv3.bn
+                nn.init.zeros_(cast("nn.Parameter", cast("nn.Module", last).weight))
 
     def _stage(self, inputs: int, outputs: int, norms: Sequence[Literal["none", "after", "inside"]]) -> nn.Sequential:
         ain = self.variant == "ain"
@@ -240,3 +254,18 @@ def osnet_ibn_x1_0() -> OSNet:
 def osnet_ain_x1_0() -> OSNet:
     """OSNet with searched instance norm, the paper's ON-Large (Tab. 3): 2.2 million parameters."""
     return OSNet(_scaled(1.0), "ain")
+
+
+def osnet_ain_x0_75() -> OSNet:
+    """AIN at three quarters of the width: 1.3 million parameters."""
+    return OSNet(_scaled(0.75), "ain")
+
+
+def osnet_ain_x0_5() -> OSNet:
+    """AIN at half the width: 0.6 million parameters."""
+    return OSNet(_scaled(0.5), "ain")
+
+
+def osnet_ain_x0_25() -> OSNet:
+    """AIN at a quarter of the width: 0.2 million parameters; of the small ones the best when cameras differ much."""
+    return OSNet(_scaled(0.25), "ain")

@@ -1,4 +1,4 @@
-"""Train a Re-ID teacher on crops by identity: cross-entropy over identities and a batch-hard triplet loss."""
+"""Train a Re-ID teacher on crops by identity: cross-entropy over identities and a supervised contrastive loss."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from tdtrack.config import TeacherTrainConfig
@@ -26,7 +26,7 @@ from tdtrack.errors import ConfigError, DataError
 from tdtrack.files import atomic_write
 from tdtrack.teacher.reid import ReidCrops, evaluate_reid, read_reid_crops
 from tdtrack.teacher.reid_batches import IdentitySampler, augment_crops, load_crops
-from tdtrack.teacher.reid_losses import batch_hard_triplet_loss
+from tdtrack.teacher.reid_losses import IdentityHead, contrastive_loss
 from tdtrack.teacher.weights import NETWORKS, build_network, weights_hash
 from tdtrack.version import __version__
 
@@ -91,7 +91,7 @@ class _Trainer:
             torch.manual_seed(config.seed)
             self.network = build_network(config.architecture)
             width = int(self.network.feature_dim)  # type: ignore[arg-type]
-            head = nn.Linear(width, sampler.num_identities, bias=False)
+            head = IdentityHead(width, sampler.num_identities)
         self._label = torch.from_numpy(sampler.label)
         self.network.to(self._device).to(memory_format=torch.channels_last).train()
         self._modules = nn.ModuleDict({"network": self.network, "head": head.to(self._device)})
@@ -112,17 +112,14 @@ class _Trainer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=_bfloat16_is_fast(self._device)):
             features = self.network(images)
         features = features.float()
-        loss = self._identity_loss(features, label)
-        if config.triplet_margin > 0:
-            loss = loss + batch_hard_triplet_loss(features, label, config.triplet_margin)
+        scores = self._modules["head"](features)
+        loss = F.cross_entropy(scores, label, label_smoothing=config.label_smoothing)
+        if config.contrastive_weight > 0:
+            loss = loss + config.contrastive_weight * contrastive_loss(features, label, config.contrastive_temperature)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return float(loss.detach())
-
-    def _identity_loss(self, features: Tensor, label: Tensor) -> Tensor:
-        scores = self._modules["head"](features)
-        return F.cross_entropy(scores, label, label_smoothing=self._config.label_smoothing)
 
     def store(self, path: Path, settings: dict[str, Any], step: int) -> None:
         """Write all that a resumed run needs."""
@@ -187,8 +184,9 @@ def _check(config: TeacherTrainConfig) -> None:
     for setting in ("erase", "label_smoothing"):
         if not 0 <= getattr(config, setting) <= 1:
             raise ConfigError(f"{setting} is {getattr(config, setting)}; it must lie in [0, 1]")
-    if not config.learning_rate > 0:
-        raise ConfigError(f"learning_rate is {config.learning_rate}; it must be above 0")
+    for setting in ("learning_rate", "contrastive_temperature"):
+        if not getattr(config, setting) > 0:
+            raise ConfigError(f"{setting} is {getattr(config, setting)}; it must be above 0")
 
 
 def _settings(config: TeacherTrainConfig, crops: ReidCrops) -> dict[str, Any]:

@@ -26,6 +26,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "osnet_x0_25": osnet.osnet_x0_25,
     "osnet_ibn_x1_0": osnet.osnet_ibn_x1_0,
     "osnet_ain_x1_0": osnet.osnet_ain_x1_0,
+    "osnet_ain_x0_75": osnet.osnet_ain_x0_75,
+    "osnet_ain_x0_5": osnet.osnet_ain_x0_5,
+    "osnet_ain_x0_25": osnet.osnet_ain_x0_25,
     "resnet50": resnet.resnet50,
     "resnet50_fc512": resnet.resnet50_fc512,
 }
