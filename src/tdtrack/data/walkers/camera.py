@@ -102,7 +102,7 @@ class StyleRange:
 STYLES: dict[str, StyleRange] = {
     # Surveillance cameras: off colours, soft, noisy.
     "reid": StyleRange(
-        (0.82, 1.25), (0.84, 1.2), (0.85, 1.25), (0.8, 1.15), (0.65, 1.2), (0.0, 0.25), (2, 7), (0.3, 0.9), (70, 90)
+        (0.88, 1.3), (0.84, 1.2), (0.85, 1.25), (0.8, 1.15), (0.65, 1.2), (0.0, 0.25), (2, 6), (0.2, 0.65), (72, 90)
     ),
     # Consumer cameras: punchy.
     "detection": StyleRange(

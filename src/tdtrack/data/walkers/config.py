@@ -87,7 +87,7 @@ class WalkersConfig:
     restlessness: float = 0.25
     group_rate: float = 0.2
     box_jitter: float = 0.04
-    min_visibility: float = 0.15
+    min_visibility: float = 0.2
 
     def __post_init__(self) -> None:
         """Refuse a world that cannot be made.

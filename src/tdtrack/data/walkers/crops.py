@@ -20,7 +20,7 @@ __all__ = ["write_crops"]
 
 MIN_CROP_VISIBILITY = 0.35
 """Less of a person is not a picture of them."""
-MIN_CROP_HEIGHT = 28
+MIN_CROP_HEIGHT = 32
 """Pixels; smaller people show too little to learn from."""
 MAX_FRAMES = 16
 """Frames one camera looks at one cast before it gives up on those it still lacks."""

@@ -18,8 +18,10 @@ __all__ = ["Placement", "walk"]
 
 _EASE = 0.35
 """Seconds in which a person takes up a new speed or direction: short, so that turns are abrupt."""
-_ROOM = 0.6
+_ROOM = 0.8
 """Metres that people keep between each other."""
+_TALL = 1.7
+"""Metres of height from which a thing hides a person whole."""
 _MARGIN = 0.5
 """Metres beyond the border at which someone has left the view."""
 
@@ -190,16 +192,23 @@ class _Crowd:
             self._leave(walker, view, -walker.side)
 
     def _hideouts(self, view: View) -> list[Prop]:
-        """List the things in view that nobody is behind or on the way to."""
+        """List the tall things in view that nobody is behind or on the way to."""
         ground, width = self.scene.ground, self.config.width / view.zoom
         taken = [ground.column(*walker.goal) for walker in self.here if walker.hiding]
         free = []
         for prop in self.scene.props:
             column, half = ground.column(prop.x, prop.z), prop.width * ground.scale(prop.z)
             inside = view.left + 0.05 * width < column < view.left + 0.95 * width
-            if inside and all(abs(column - other) > half for other in taken):
+            if prop.height > _TALL and inside and all(abs(column - other) > half for other in taken):
                 free.append(prop)
         return free
+
+    def _alone_in_sight(self, walker: _Walker) -> bool:
+        """Tell whether nobody is in line with someone, so that who stops there hides no one for long."""
+        ground = self.scene.ground
+        column = ground.column(walker.x, walker.z)
+        reach = 0.7 * ground.scale(walker.z)
+        return all(other is walker or abs(ground.column(other.x, other.z) - column) > reach for other in self.here)
 
     def _leave(self, walker: _Walker, view: View, side: float) -> None:
         ground = self.scene.ground
@@ -229,12 +238,12 @@ class _Crowd:
                 if self.rng.random() < 0.6:
                     self._turn_back(walker, view)
                     return
-            elif self.rng.random() < 0.4:
+            elif self.rng.random() < 0.4 and self._alone_in_sight(walker):
                 walker.rest = float(self.rng.uniform(0.5, 2.0))
             self._errand(walker, view)
         elif walker.calm <= 0 and self.rng.random() < self.config.restlessness * seconds:
             whim = self.rng.random()
-            if whim < 0.35:
+            if whim < 0.35 and self._alone_in_sight(walker):
                 walker.rest, walker.calm = float(self.rng.uniform(0.6, 2.0)), 3.0
             elif whim < 0.75:
                 self._turn_back(walker, view)

@@ -75,7 +75,7 @@ def _pillar(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: float, h
         draw.rectangle((width * strip / strips, 0, width * (strip + 1) / strips, height), fill=_rgb(color, light))
     draw.rectangle((0, height - 0.25 * scale, width, height), fill=_rgb(color, 0.6))
     band = height - float(rng.uniform(1.2, 1.8)) * scale
-    draw.rectangle((0, band, width, band + 0.14 * scale), fill=_rgb(_gray(rng, 60, 200, 50)))
+    draw.rectangle((0, band, width, band + 0.14 * scale), fill=_rgb(_gray(rng, 60, 200, 35)))
 
 
 def _tree(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: float, height: float, scale: float) -> None:
@@ -117,7 +117,7 @@ def _bench(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: float, he
 
 
 def _sign(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: float, height: float, scale: float) -> None:
-    board, ink = _gray(rng, 70, 215, 40), _gray(rng, 60, 230, 40)
+    board, ink = _gray(rng, 80, 215, 26), _gray(rng, 60, 230, 30)
     draw.rectangle((width * 0.08, height * 0.8, width * 0.16, height), fill=(60, 60, 64))
     draw.rectangle((width * 0.84, height * 0.8, width * 0.92, height), fill=(60, 60, 64))
     draw.rectangle((0, 0, width, height * 0.86), fill=_rgb(board, 0.6))

@@ -171,7 +171,7 @@ def _houses(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: int, hei
     left = -float(rng.uniform(0, 4)) * scale
     while left < width:
         right = left + float(rng.uniform(5, 11)) * scale
-        wall = _tint(rng, 95, 200, 18)
+        wall = _tint(rng, 105, 205, 11)
         roof = height - float(rng.uniform(4, 11)) * scale
         draw.rectangle((left, roof, right, height), fill=wall)
         glass, frame = _tint(rng, 45, 120, 8), tuple(int(c * 0.75) for c in wall)
@@ -184,7 +184,7 @@ def _houses(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: int, hei
             while x + wide < right - 0.3 * scale:
                 if number == 0 and shop:
                     draw.rectangle(
-                        (x, sill - tall, x + pitch * 0.85, height - 0.3 * scale), fill=_tint(rng, 60, 150, 20), outline=frame
+                        (x, sill - tall, x + pitch * 0.85, height - 0.3 * scale), fill=_tint(rng, 70, 150, 13), outline=frame
                     )
                 elif sill - tall > roof:
                     draw.rectangle((x, sill - tall, x + wide, sill), fill=glass, outline=frame, width=max(1, int(0.08 * scale)))
@@ -192,23 +192,30 @@ def _houses(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: int, hei
         if shop:
             draw.rectangle(
                 (left + 0.2 * scale, height - 3.1 * scale, right - 0.2 * scale, height - 2.6 * scale),
-                fill=_tint(rng, 60, 190, 40),
+                fill=_tint(rng, 70, 190, 26),
             )
         left = right
     draw.rectangle((0, height - 0.22 * scale, width, height), fill=_tint(rng, 90, 140, 4))
 
 
 def _trees(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: int, height: int, scale: float) -> None:
-    draw.rectangle((0, 0, width, height), fill=(188, 206, 222))
-    for layer in range(3):
-        dark = 0.65 + 0.15 * layer
-        for _ in range(int(width / scale * 1.5)):
-            x, r = float(rng.uniform(0, width)), float(rng.uniform(0.6, 1.7)) * scale
-            y = height - float(rng.uniform(0.2, 6.5 - 2.0 * layer)) * scale
-            green = tuple(int(c * dark * float(rng.uniform(0.8, 1.15))) for c in (76, 110, 58))
-            draw.ellipse((x - r, y - r, x + r, y + r), fill=green)
-    hedge = (52, 82, 44)
-    draw.rectangle((0, height - 0.7 * scale, width, height), fill=hedge)
+    draw.rectangle((0, 0, width, height), fill=(196, 212, 226))
+    green = np.array([96.0, 130.0, 74.0]) * rng.uniform(0.85, 1.15)
+    for layer in range(3):  # far crowns are high and hazy, near ones low and dark
+        for _ in range(int(width / scale * 2.2)):
+            x, y = float(rng.uniform(0, width)), height - float(rng.uniform(0.3, 6.0 - 1.8 * layer)) * scale
+            tone = green * (1.08 - 0.14 * layer) * rng.uniform(0.88, 1.1) + (2 - layer) * 9
+            for _ in range(7):
+                r = float(rng.uniform(0.25, 0.75)) * scale
+                dx, dy = rng.normal(0, 0.55, 2) * scale
+                color = _shades(tone * rng.uniform(0.92, 1.08))
+                draw.ellipse((x + dx - r, y + dy - r, x + dx + r, y + dy + r), fill=color)
+    draw.rectangle((0, height - 0.6 * scale, width, height), fill=_shades(green * 0.68))
+
+
+def _shades(color: NDArray[Any]) -> tuple[int, int, int]:
+    red, green, blue = np.clip(color, 0, 255)
+    return int(red), int(green), int(blue)
 
 
 def _wall(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: int, height: int, scale: float) -> None:
@@ -226,7 +233,7 @@ def _wall(rng: np.random.Generator, draw: ImageDraw.ImageDraw, width: int, heigh
             )
         elif kind == 1:
             draw.rectangle(
-                (x, height - 2.6 * scale, x + wide, height - 1.2 * scale), fill=_tint(rng, 70, 210, 40), outline=(90, 90, 90)
+                (x, height - 2.6 * scale, x + wide, height - 1.2 * scale), fill=_tint(rng, 80, 210, 28), outline=(90, 90, 90)
             )
         elif kind == 2:
             draw.rectangle(
