@@ -14,14 +14,14 @@ from tdtrack.data.walkers.motion import walk
 from tdtrack.data.walkers.pictures import PictureWriter
 from tdtrack.data.walkers.render import Shot, render_frame
 from tdtrack.data.walkers.scene import Scene, build_scene
-from tdtrack.types import FloatArray, IntArray
+from tdtrack.types import BoolArray, FloatArray
 
 __all__ = ["write_crops"]
 
 MIN_CROP_VISIBILITY = 0.35
 """Less of a person is not a picture of them."""
-MIN_CROP_HEIGHT = 32
-"""Pixels; smaller people show too little to learn from."""
+MIN_CROP_HEIGHT = 1 / 8
+"""Of the frame's height; smaller people show too little to learn from."""
 MAX_FRAMES = 16
 """Frames one camera looks at one cast before it gives up on those it still lacks."""
 
@@ -87,7 +87,7 @@ def _cut(config: WalkersConfig, shot: Shot, pictures: PictureWriter, folder: Pat
     for index in range(len(shot.views)):
         frame = render_frame(shot, index)
         written = 0
-        for row in np.flatnonzero(_usable(frame.xyxy, frame.visibility)):
+        for row in np.flatnonzero(_usable(frame.xyxy, frame.visibility, MIN_CROP_HEIGHT * config.height)):
             identity = int(frame.identity[row])
             if have[identity] >= each:
                 continue
@@ -104,9 +104,9 @@ def _cut(config: WalkersConfig, shot: Shot, pictures: PictureWriter, folder: Pat
     return have.total()
 
 
-def _usable(xyxy: FloatArray, visibility: FloatArray) -> IntArray:
+def _usable(xyxy: FloatArray, visibility: FloatArray, min_height: float) -> BoolArray:
     size = xyxy[:, 2:] - xyxy[:, :2]
-    return np.asarray((visibility >= MIN_CROP_VISIBILITY) & (size[:, 1] >= MIN_CROP_HEIGHT) & (size[:, 0] >= 8), np.int64)
+    return np.asarray((visibility >= MIN_CROP_VISIBILITY) & (size[:, 1] >= min_height) & (size[:, 0] >= 8))
 
 
 def _jitter(rng: np.random.Generator, xyxy: FloatArray, config: WalkersConfig) -> tuple[int, int, int, int]:
