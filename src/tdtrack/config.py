@@ -195,17 +195,19 @@ class OptimizerConfig:
     """SGD with warm-up and cosine decay (Sec. 4.2, Supp. A).
 
     Attributes:
+        algorithm: "sgd" is the paper's; "adamw" learns faster in runs of a few thousand iterations (not in the paper).
         learning_rate: where the cosine starts (Sec. 4.2, for batch 16).
         warmup_learning_rate: where the linear warm-up starts (Sec. 4.2).
         warmup_steps: length of the warm-up in iterations (Sec. 4.2).
         steps: length of training in iterations, warm-up included (Sec. 4.2: 300K to 500K).
-        momentum: of SGD (TFMG).
-        weight_decay: L2, on convolution kernels only (Supp. A; TFMG).
+        momentum: of SGD; AdamW's first beta (TFMG).
+        weight_decay: L2 (decoupled with AdamW), on convolution kernels only (Supp. A; TFMG).
         batch_size: images per iteration over all devices (Sec. 4.2; 32 for benchmark models, Supp. A).
         max_gradient_norm: gradients are scaled down to this norm; 0 is off (not in the paper: short small-batch runs need it).
         ema_decay: decay of the averaged weights that are evaluated and saved; 0 is off (not in the paper).
     """
 
+    algorithm: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.15
     warmup_learning_rate: float = 0.001
     warmup_steps: int = 2000

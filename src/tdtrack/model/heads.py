@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, relu
 
 from tdtrack.config import ModelConfig
+from tdtrack.errors import ShapeError
 
 __all__ = ["EmbeddingHead", "Subnet", "class_bias", "per_anchor"]
 
@@ -97,6 +98,20 @@ class EmbeddingHead(nn.Module):
         nn.init.normal_(self.conv1.weight, std=_TOWER_STD)
         nn.init.normal_(self.conv2.weight, std=_LAST_STD)
         nn.init.zeros_(cast(Tensor, self.conv2.bias))
+
+    def start_at(self, mean: Tensor) -> None:
+        """Predict one embedding everywhere, until trained.
+
+        Args:
+            mean: ``(D_s,)``.
+
+        Raises:
+            ShapeError: the mean has another width.
+        """
+        bias = cast(Tensor, self.conv2.bias)
+        if mean.shape != (len(bias) // self.slots,):
+            raise ShapeError(f"mean embedding has shape {tuple(mean.shape)}, expected ({len(bias) // self.slots},)")
+        bias.copy_(mean.repeat(self.slots))
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Return the hidden maps ``(B, W_e, H_l, W_l)`` of every level, after the ReLU."""

@@ -116,6 +116,22 @@ class JointModel(nn.Module):
             level_shapes=shapes,
         )
 
+    @torch.no_grad()
+    def start_embeddings_at(self, mean: Tensor) -> None:
+        """Make an untrained head predict one embedding everywhere.
+
+        Args:
+            mean: ``(D_s,)`` mean teacher embedding of the training boxes.
+
+        Raises:
+            ShapeError: the mean has another width.
+
+        Source:
+            Our choice, as the class prior is for scores: a head that starts at 0 rushes to the mean in the first iterations,
+            and the quickest way there shuts its ReLUs off at the very anchors that should learn; it then stays at the mean.
+        """
+        self.embedding_head.start_at(mean)
+
     def embed_dense(self, predictions: Predictions) -> Tensor:
         """Embed every anchor, as the paper does.
 

@@ -233,6 +233,11 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
             self._embedding[self._first_box[index] + rows],
         )
 
+    def mean_embedding(self) -> Tensor:
+        """Return the ``(D_s,)`` float32 mean of the first D_s teacher numbers over all boxes that count."""
+        counted = np.concatenate([~image.ignore for image in self._images])
+        return torch.from_numpy(self._embedding[counted].mean(axis=0, dtype=np.float64).astype(np.float32))
+
     def _decoded(self, index: int) -> Image:
         """Decode an image, or find it among those kept; the first to come stay, since every epoch wants all of them once."""
         if index in self._cache:

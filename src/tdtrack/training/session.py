@@ -13,7 +13,7 @@ import yaml
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from tdtrack.config import TrainConfig
+from tdtrack.config import OptimizerConfig, TrainConfig
 from tdtrack.errors import ConfigError
 from tdtrack.files import atomic_write
 from tdtrack.model import JointModel, Losses, Targets, compute_losses, load_weights, save_model, weight_decay_groups
@@ -78,16 +78,13 @@ class Session:
         model.config = config.model  # a resumed model is not downloaded, but is what it was
         if config.init_from and initial:
             load_weights(model, config.init_from)
-        sgd = torch.optim.SGD(
-            weight_decay_groups(model),
-            lr=optimizer.warmup_learning_rate,
-            momentum=optimizer.momentum,
-            weight_decay=optimizer.weight_decay,
-        )
-        self._learner, self._optimizer = self._fabric.setup(_Learner(model, config), sgd)
+        elif initial:
+            model.start_embeddings_at(self._samples.mean_embedding())
+        algorithm = _algorithm(model, optimizer)
+        self._learner, self._optimizer = self._fabric.setup(_Learner(model, config), algorithm)
         average = AveragedWeights(model, optimizer.ema_decay) if optimizer.ema_decay > 0 else None
         sums = torch.zeros(len(LOGGED), dtype=torch.float64, device=self._fabric.device)
-        self.run = RunState(model, sgd, average, sums)
+        self.run = RunState(model, algorithm, average, sums)
 
     def batches(self) -> Iterator[Batch]:
         """Return this process's share of the batches that are left; loader processes have started when this returns."""
@@ -238,3 +235,11 @@ class _Learner(nn.Module):
 
     def forward(self, images: Tensor, targets: Targets) -> Losses:
         return compute_losses(self.model, self.model(images), targets, self._config.assign, self._config.loss)
+
+
+def _algorithm(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    groups = weight_decay_groups(model)
+    rate, decay = config.warmup_learning_rate, config.weight_decay
+    if config.algorithm == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, betas=(config.momentum, 0.999), weight_decay=decay)
+    return torch.optim.SGD(groups, lr=rate, momentum=config.momentum, weight_decay=decay)
