@@ -197,6 +197,8 @@ class OptimizerConfig:
     Attributes:
         algorithm: "sgd" is the paper's; "adamw" learns faster in runs of a few thousand iterations (not in the paper).
         learning_rate: where the cosine starts (Sec. 4.2, for batch 16).
+        embedding_learning_rate_scale: learning rate of the embedding head's last convolution, relative to the others (not in the
+            paper). Its outputs are small, a few hundredths, and its inputs many: in short runs full steps drown what it learns.
         warmup_learning_rate: where the linear warm-up starts (Sec. 4.2).
         warmup_steps: length of the warm-up in iterations (Sec. 4.2).
         steps: length of training in iterations, warm-up included (Sec. 4.2: 300K to 500K).
@@ -209,6 +211,7 @@ class OptimizerConfig:
 
     algorithm: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.15
+    embedding_learning_rate_scale: float = 1.0
     warmup_learning_rate: float = 0.001
     warmup_steps: int = 2000
     steps: int = 300_000

@@ -44,6 +44,7 @@ from tdtrack.version import __version__
 __all__ = ["DemoResult", "run_demo"]
 
 MIN_SCORE = 0.5  # Supp. A's detection threshold
+MAX_LOST_SECONDS = 3.0  # the walkers come back within three seconds; the same for every mode
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,17 @@ class DemoResult:
 
 
 def teacher_settings(world: World, out: Path, seed: int) -> TeacherTrainConfig:
-    """Return the demo's teacher: a small OSNet at half the usual crop size, which two cores train in two minutes."""
+    """Return the demo's teacher: a small OSNet on small crops, which two cores train in a minute and a half."""
     return TeacherTrainConfig(
         crops=str(world.reid),
         out=str(out / "teacher.safetensors"),
         architecture="osnet_x0_25",
-        crop_height=128,
-        crop_width=64,
-        steps=400,
+        crop_height=64,  # people in the demo's frames are 35 to 170 pixels tall
+        crop_width=32,
+        steps=1000,
+        learning_rate=4e-3,
+        label_smoothing=0.05,
+        erase=0.0,
         seed=seed,
     )
 
@@ -107,6 +111,7 @@ def model_settings(world: World, out: Path, seed: int) -> TrainConfig:
         input_height=256,
         input_width=448,
         seed=seed,
+        precision="bf16-mixed" if _computes_bf16() else "32-true",
         validate_every=250,
         checkpoint_every=100,
         model=ModelConfig(
@@ -120,14 +125,27 @@ def model_settings(world: World, out: Path, seed: int) -> TrainConfig:
         ),
         augment=AugmentConfig(min_scale=0.8, max_scale=1.3, brightness=0.2, contrast=0.2),
         optimizer=OptimizerConfig(
-            learning_rate=0.03,
+            algorithm="adamw",
+            learning_rate=1.5e-3,
+            embedding_learning_rate_scale=0.05,
+            warmup_learning_rate=1e-4,
+            weight_decay=0.02,
             warmup_steps=50,
-            steps=900,
+            steps=800,
             batch_size=8,
             max_gradient_norm=10.0,
-            ema_decay=0.98,
+            ema_decay=0.97,
         ),
     )
+
+
+def _computes_bf16() -> bool:
+    """Whether this processor multiplies bfloat16 natively, which halves the training time; where it does not, it costs time."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
@@ -215,7 +233,9 @@ def _track_all(world: World, model: Path, teacher: Teacher, out: Path) -> DemoRe
     for mode in MODES:
         engine: Engine = TwoStageEngine(detector, teacher, min_embed_score=MIN_SCORE) if mode.crops else detector
         ceiling = appearance["teacher_max_appearance_cost" if mode.crops else "max_appearance_cost"]
-        config = AssociationConfig(method=mode.method, min_score=MIN_SCORE, max_appearance_cost=ceiling)
+        config = AssociationConfig(
+            method=mode.method, min_score=MIN_SCORE, max_appearance_cost=ceiling, max_lost_seconds=MAX_LOST_SECONDS
+        )
         spent = [_track(sequence, engine, config, out / mode.key) for sequence in world.sequences]
         metrics = evaluate_tracking(world.sequences[0].parent, out / mode.key).overall
         result.modes[mode.key] = {**metrics, "fps": sum(s["frames"] for s in spent) / sum(s["seconds"] for s in spent)}

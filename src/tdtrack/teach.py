@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tdtrack.calibrate import calibrate_model
 from tdtrack.config import DataSource, OptimizerConfig, TrainConfig
 from tdtrack.data import load_dataset
 from tdtrack.data.coco import write_coco
@@ -66,20 +67,29 @@ def laptop_settings() -> dict[str, Any]:
     return {
         "input_height": 320,
         "input_width": 576,
+        "workers": 1,
         "validate_every": 500,
-        "checkpoint_every": 200,
+        "checkpoint_every": 100,
         "model.backbone": "mobilenetv4_conv_small",
         "model.fpn_width": 96,
         "model.subnet_depth": 2,
         "model.subnet_width": 96,
         "model.embedding_width": 128,
         "model.norm_momentum": 0.03,
-        "optimizer.learning_rate": 0.02,
-        "optimizer.warmup_steps": 200,
-        "optimizer.steps": 3000,
+        "augment.min_scale": 0.6,
+        "augment.max_scale": 1.6,
+        "augment.brightness": 0.2,
+        "augment.contrast": 0.2,
+        "optimizer.algorithm": "adamw",
+        "optimizer.learning_rate": 0.001,
+        "optimizer.embedding_learning_rate_scale": 0.05,
+        "optimizer.warmup_learning_rate": 0.0001,
+        "optimizer.weight_decay": 0.02,
+        "optimizer.warmup_steps": 100,
+        "optimizer.steps": 2000,
         "optimizer.batch_size": 8,
         "optimizer.max_gradient_norm": 10.0,
-        "optimizer.ema_decay": 0.995,
+        "optimizer.ema_decay": 0.99,
     }
 
 
@@ -109,6 +119,7 @@ def teach(data: TeachData, teacher: Teacher, settings: dict[str, Any]) -> TeachR
     config = TrainConfig(**{**settings, "train": (sources[0],), "validation": (sources[1],)})
     config = replace(config, model=replace(config.model, classes=dataset.classes), optimizer=_fit_schedule(config.optimizer))
     model = train(config)
+    calibrate_model(model, load_dataset(sources[1].annotations, sources[1].images), teacher)
     report = evaluate_model(model, sources[1].annotations, sources[1].images, sources[1].store)
     return TeachResult(model, report)
 

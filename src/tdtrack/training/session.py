@@ -108,7 +108,7 @@ class Session:
         """
         rate = learning_rate_at(self.run.step, self.config.optimizer)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
         images, targets = batch.to(self._fabric.device)
         losses: Losses = self._learner(images, targets)
         self._fabric.backward(losses.total)
@@ -237,8 +237,13 @@ class _Learner(nn.Module):
         return compute_losses(self.model, self.model(images), targets, self._config.assign, self._config.loss)
 
 
-def _algorithm(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    groups = weight_decay_groups(model)
+def _algorithm(model: JointModel, config: OptimizerConfig) -> torch.optim.Optimizer:
+    slow = set(model.embedding_head.conv2.parameters())
+    groups = [
+        {**group, "params": [weight for weight in group["params"] if (weight in slow) == chosen], "lr_scale": scale}
+        for group in weight_decay_groups(model)
+        for chosen, scale in ((False, 1.0), (True, config.embedding_learning_rate_scale))
+    ]
     rate, decay = config.warmup_learning_rate, config.weight_decay
     if config.algorithm == "adamw":
         return torch.optim.AdamW(groups, lr=rate, betas=(config.momentum, 0.999), weight_decay=decay)

@@ -1,0 +1,54 @@
+"""``teach`` on a tiny data set: one call gives a calibrated model, a second one changes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("torch", reason="training needs the extra tdtrack[train]")
+
+from tdtrack.config import TrainConfig
+from tdtrack.errors import DataError
+from tdtrack.model import read_metadata
+from tdtrack.teach import TeachData, laptop_settings, teach
+from tdtrack.teacher import load_teacher
+from training_world import COLOUR_TEACHERS, TINY_MODEL, write_images
+
+
+def tiny_settings(out: Path) -> dict[str, object]:
+    config = TrainConfig(out=str(out), train=(None,), input_height=96, input_width=128, model=TINY_MODEL)  # type: ignore[arg-type]
+    settings = {name: getattr(config, name) for name in ("out", "input_height", "input_width", "model", "checkpoint_every")}
+    return settings | {"optimizer": replace(config.optimizer, steps=6, warmup_steps=4, batch_size=2, learning_rate=0.01)}
+
+
+def test_teach_gives_a_calibrated_model_and_resumes_to_the_same(tmp_path: Path) -> None:
+    write_images(tmp_path / "boxes", 20)
+    data = TeachData(str(tmp_path / "boxes" / "annotations.json"), str(tmp_path / "boxes" / "images"))
+    teacher = load_teacher(COLOUR_TEACHERS["colour"])
+    result = teach(data, teacher, tiny_settings(tmp_path / "run"))
+    assert result.report.num_images == 2, "every tenth of 20 images is held out"
+    assert result.report.mean_cosine is not None
+    appearance = read_metadata(result.model)["appearance"]
+    assert 0 < appearance["max_appearance_cost"] < 2.2 and 0 < appearance["teacher_max_appearance_cost"] < 2.2
+    before = result.model.read_bytes()
+    assert teach(data, teacher, tiny_settings(tmp_path / "run")).model.read_bytes() == before
+    assert any("tdtrack track" in line for line in result.lines())
+
+
+def test_too_few_images_ask_for_validation_data(tmp_path: Path) -> None:
+    write_images(tmp_path / "boxes", 1)
+    data = TeachData(str(tmp_path / "boxes" / "annotations.json"), str(tmp_path / "boxes" / "images"))
+    with pytest.raises(DataError, match="--val-data"):
+        teach(data, load_teacher(COLOUR_TEACHERS["colour"]), tiny_settings(tmp_path / "run"))
+
+
+def test_laptop_settings_are_the_recipe() -> None:
+    recipe = yaml.safe_load((Path(__file__).parents[2] / "recipes" / "laptop-people.yaml").read_text())
+    settings = laptop_settings()
+    assert len(settings) == 25
+    for name, value in settings.items():
+        group, _, setting = name.rpartition(".")
+        assert (recipe[group] if group else recipe)[setting] == value, name
