@@ -26,7 +26,7 @@ MAX_FRAMES = 16
 """Frames one camera looks at one cast before it gives up on those it still lacks."""
 
 
-def write_crops(config: WalkersConfig, folder: Path, camera: int) -> int:
+def write_crops(config: WalkersConfig, folder: Path, camera: int) -> None:
     """Write what one camera sees of all identities that pass it.
 
     Training identities go to ``bounding_box_train``; of the others the first crop goes to ``query``, the rest to
@@ -38,9 +38,6 @@ def write_crops(config: WalkersConfig, folder: Path, camera: int) -> int:
         folder: of the Re-ID set.
         camera: which camera, from 0.
 
-    Returns:
-        The number of crops.
-
     Raises:
         OutputError: a crop cannot be written.
     """
@@ -48,14 +45,12 @@ def write_crops(config: WalkersConfig, folder: Path, camera: int) -> int:
     scene = build_scene(rng, config)
     style = draw_style(rng, "reid", config.width, config.height)
     each = -(-config.crops_per_identity // config.cameras_per_identity)
-    total = 0
     with PictureWriter() as pictures:
         for number, (first, cast) in enumerate(_casts(config)):
             on_duty = stream(config.seed, "reid-duty", number).permutation(config.reid_cameras)[: config.cameras_per_identity]
             if camera in on_duty:
                 shot = _shoot(config, scene, style, stream(config.seed, "reid-shot", camera, number), first, cast)
-                total += _cut(config, shot, pictures, folder, camera, number, each)
-    return total
+                _cut(config, shot, pictures, folder, camera, number, each)
 
 
 def _casts(config: WalkersConfig) -> list[tuple[int, list[Look]]]:
@@ -80,7 +75,7 @@ def _shoot(config: WalkersConfig, scene: Scene, style: Style, rng: np.random.Gen
     return Shot(scene, style, views[::step], cast, identity, placements[::step])
 
 
-def _cut(config: WalkersConfig, shot: Shot, pictures: PictureWriter, folder: Path, camera: int, number: int, each: int) -> int:
+def _cut(config: WalkersConfig, shot: Shot, pictures: PictureWriter, folder: Path, camera: int, number: int, each: int) -> None:
     """Write ``each`` crops of every identity in a shot, where it shows them that often."""
     rng = stream(config.seed, "reid-cut", camera, number)
     have: Counter[int] = Counter()
@@ -101,7 +96,6 @@ def _cut(config: WalkersConfig, shot: Shot, pictures: PictureWriter, folder: Pat
             pictures.write(folder / part / name, np.ascontiguousarray(frame.image[top:bottom, left:right]), shot.style.quality)
         if all(have[int(identity)] >= each for identity in shot.identity):
             break
-    return have.total()
 
 
 def _usable(xyxy: FloatArray, visibility: FloatArray, min_height: float) -> BoolArray:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.progress import Progress
@@ -18,7 +19,7 @@ from tdtrack.data.dataset import AnnotatedImage
 from tdtrack.data.walkers.config import WalkersConfig
 from tdtrack.data.walkers.crops import write_crops
 from tdtrack.data.walkers.pictures import PictureWriter
-from tdtrack.data.walkers.render import Frame, make_shot, render_frame
+from tdtrack.data.walkers.render import Frame, Part, make_shot, render_frame
 from tdtrack.errors import DataError
 from tdtrack.files import atomic_write, reason_of
 
@@ -55,7 +56,7 @@ class World:
 class _Job:
     """A piece of the world that one process makes on its own."""
 
-    part: str
+    part: Part | Literal["reid"]
     index: int
 
     @property
@@ -148,13 +149,13 @@ def _receipt(out: Path, job: _Job) -> Path:
 
 
 def _do(config: WalkersConfig, out: Path, job: _Job) -> None:
+    record: object = None
     if job.part == "sequence":
-        _write_sequence(config, out, job)
-        record: object = {}
+        _write_sequence(config, out, job.index)
     elif job.part == "reid":
-        record = {"crops": write_crops(config, out / "reid", job.index)}
+        write_crops(config, out / "reid", job.index)
     else:
-        record = _write_detection_video(config, out, job)
+        record = _write_detection_video(config, out, job.part, job.index, job.name)
     with atomic_write(_receipt(out, job), "w") as file:
         json.dump(record, file)
 
@@ -162,22 +163,22 @@ def _do(config: WalkersConfig, out: Path, job: _Job) -> None:
 # ------------------------------------------------------------------------------------------------------ detection set
 
 
-def _write_detection_video(config: WalkersConfig, out: Path, job: _Job) -> list[dict[str, object]]:
+def _write_detection_video(config: WalkersConfig, out: Path, part: Part, index: int, name: str) -> list[dict[str, object]]:
     """Write sparse frames of one video; return its boxes, without identities."""
-    count = config.detection_frames if job.part == "train" else config.validation_frames
+    count = config.detection_frames if part == "train" else config.validation_frames
     step = max(1, round(config.detection_gap * config.frame_rate))
-    shot = make_shot(config, job.part, job.index, count * step)
+    shot = make_shot(config, part, index, count * step)
     records: list[dict[str, object]] = []
     with PictureWriter() as pictures:
         for number in range(count):
             frame = render_frame(shot, number * step)
-            name = f"{job.name}-{number * step + 1:06d}.jpg"
-            pictures.write(out / "detection" / "images" / name, frame.image, shot.style.quality)
+            file_name = f"{name}-{number * step + 1:06d}.jpg"
+            pictures.write(out / "detection" / "images" / file_name, frame.image, shot.style.quality)
             # In the order of identities, boxes would give away who is who across frames; so top first, then left.
             order = np.lexsort((frame.xyxy[:, 0], frame.xyxy[:, 1]))
             keep = order[frame.visibility[order] >= MIN_ANNOTATED]
             ignore = frame.visibility[keep] < config.min_visibility
-            records.append({"file": name, "xyxy": frame.xyxy[keep].tolist(), "ignore": ignore.tolist()})
+            records.append({"file": file_name, "xyxy": frame.xyxy[keep].tolist(), "ignore": ignore.tolist()})
     return records
 
 
@@ -215,9 +216,9 @@ def _sequence_folder(out: Path, index: int) -> Path:
     return out / "sequences" / f"walkers-{index + 1:02d}"
 
 
-def _write_sequence(config: WalkersConfig, out: Path, job: _Job) -> None:
-    folder = _sequence_folder(out, job.index)
-    shot = make_shot(config, job.part, job.index, config.sequence_frames)
+def _write_sequence(config: WalkersConfig, out: Path, index: int) -> None:
+    folder = _sequence_folder(out, index)
+    shot = make_shot(config, "sequence", index, config.sequence_frames)
     lines: list[str] = []
     with PictureWriter() as pictures:
         for number in range(config.sequence_frames):

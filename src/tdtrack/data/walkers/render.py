@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,12 @@ from tdtrack.data.walkers.props import Prop
 from tdtrack.data.walkers.scene import Scene, build_scene
 from tdtrack.types import FloatArray, Image, IntArray
 
-__all__ = ["Frame", "Shot", "make_shot", "render_frame", "render_sequence", "sprites"]
+__all__ = ["Frame", "Part", "Shot", "make_shot", "render_frame", "render_sequence", "sprites"]
 
 _NOBODY = -1
+
+Part = Literal["train", "val", "sequence"]
+"""Parts made of videos: the detection set's two halves, and the MOT sequences."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,14 +67,15 @@ class Frame:
     visibility: FloatArray
 
 
-def first_identity(config: WalkersConfig, part: str, index: int) -> int:
+def first_identity(config: WalkersConfig, part: Part, index: int) -> int:
     """Return the number of the first identity of a part's ``index``-th video; parts never share numbers."""
-    number = 1 + config.reid_identities + config.reid_test_identities
-    for name, videos in (("train", config.detection_videos), ("val", config.validation_videos), ("sequence", config.sequences)):
-        if name == part:
-            return number + index * cast_size(config)
-        number += videos * cast_size(config)
-    raise ValueError(f"no part {part!r}")
+    videos_before = {
+        "train": 0,
+        "val": config.detection_videos,
+        "sequence": config.detection_videos + config.validation_videos,  # last, so that there may be ever more
+    }
+    reid = config.reid_identities + config.reid_test_identities
+    return 1 + reid + (videos_before[part] + index) * cast_size(config)
 
 
 def cast_size(config: WalkersConfig) -> int:
@@ -78,7 +83,7 @@ def cast_size(config: WalkersConfig) -> int:
     return 2 * config.max_people
 
 
-def make_shot(config: WalkersConfig, part: str, index: int, frames: int) -> Shot:
+def make_shot(config: WalkersConfig, part: Part, index: int, frames: int) -> Shot:
     """Prepare one video.
 
     Args:
