@@ -74,9 +74,7 @@ def test_ranking_ignores_order_and_scores_perfection_as_one(seed: int, people: i
 
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.05, 1.0), st.floats(0.1, 10.0))
-def test_contrastive_loss_sees_angles_only_and_is_known_where_likenesses_meet(
-    seed: int, temperature: float, scale: float
-) -> None:
+def test_contrastive_loss_sees_angles_and_is_known_where_likenesses_meet(seed: int, temperature: float, scale: float) -> None:
     generator = torch.Generator().manual_seed(seed)
     features = torch.randn(8, 5, generator=generator, dtype=torch.float64)
     label = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
