@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-# Networks as small as the tests' lose time to threads, the more so with several test processes side by side; set before torch loads.
+# Networks as small as the tests' lose time to threads, more so with test processes side by side; set before torch loads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

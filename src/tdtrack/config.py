@@ -197,7 +197,7 @@ class OptimizerConfig:
     Attributes:
         algorithm: "sgd" is the paper's; "adamw" learns faster in runs of a few thousand iterations (not in the paper).
         learning_rate: where the cosine starts (Sec. 4.2, for batch 16).
-        embedding_learning_rate_scale: learning rate of the embedding head's last convolution, relative to the others (not in the
+        embedding_learning_rate_scale: learning rate of the embedding head's last convolution, relative to the rest (not in the
             paper). Its outputs are small, a few hundredths, and its inputs many: in short runs full steps drown what it learns.
         warmup_learning_rate: where the linear warm-up starts (Sec. 4.2).
         warmup_steps: length of the warm-up in iterations (Sec. 4.2).

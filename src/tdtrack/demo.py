@@ -43,7 +43,8 @@ from tdtrack.version import __version__
 
 __all__ = ["DemoResult", "run_demo"]
 
-MIN_SCORE = 0.5  # Supp. A's detection threshold
+MIN_SCORE = 0.4  # FairMOT's; a detector trained for minutes is seldom sure
+MAX_GATING_DISTANCE = 40.0  # FairMOT's 9.49 loses people when the camera shakes at 12 frames per second
 MAX_LOST_SECONDS = 3.0  # the walkers come back within three seconds; the same for every mode
 
 
@@ -234,7 +235,11 @@ def _track_all(world: World, model: Path, teacher: Teacher, out: Path) -> DemoRe
         engine: Engine = TwoStageEngine(detector, teacher, min_embed_score=MIN_SCORE) if mode.crops else detector
         ceiling = appearance["teacher_max_appearance_cost" if mode.crops else "max_appearance_cost"]
         config = AssociationConfig(
-            method=mode.method, min_score=MIN_SCORE, max_appearance_cost=ceiling, max_lost_seconds=MAX_LOST_SECONDS
+            method=mode.method,
+            min_score=MIN_SCORE,
+            max_appearance_cost=ceiling,
+            max_gating_distance=MAX_GATING_DISTANCE,
+            max_lost_seconds=MAX_LOST_SECONDS,
         )
         spent = [_track(sequence, engine, config, out / mode.key) for sequence in world.sequences]
         metrics = evaluate_tracking(world.sequences[0].parent, out / mode.key).overall
