@@ -21,7 +21,8 @@ from training_world import COLOUR_TEACHERS, TINY_MODEL, write_images
 def tiny_settings(out: Path) -> dict[str, object]:
     config = TrainConfig(out=str(out), train=(None,), input_height=96, input_width=128, model=TINY_MODEL)  # type: ignore[arg-type]
     settings = {name: getattr(config, name) for name in ("out", "input_height", "input_width", "model", "checkpoint_every")}
-    return settings | {"optimizer": replace(config.optimizer, steps=6, warmup_steps=4, batch_size=2, learning_rate=0.01)}
+    optimizer = replace(config.optimizer, algorithm="adamw", learning_rate=1e-4, steps=6, warmup_steps=3, batch_size=2)
+    return settings | {"optimizer": optimizer}
 
 
 def test_teach_gives_a_calibrated_model_and_resumes_to_the_same(tmp_path: Path) -> None:
