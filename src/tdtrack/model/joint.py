@@ -127,8 +127,8 @@ class JointModel(nn.Module):
             ShapeError: the mean has another width.
 
         Source:
-            Our choice, as the class prior is for scores: a head that starts at 0 rushes to the mean in the first iterations,
-            and the quickest way there shuts its ReLUs off at the very anchors that should learn; it then stays at the mean.
+            Our choice, as the class prior is for scores: in short runs a head that started at 0 went to the mean embedding
+            and stayed there.
         """
         self.embedding_head.start_at(mean)
 
