@@ -1,0 +1,78 @@
+"""Verbs that read or make data: doctor, annotate, walkers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from tdtrack.cli.parsing import Settings, Verb, add_config, add_teacher, write_json
+
+
+def _doctor_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", type=str, help="COCO JSON file, folder of MOTChallenge sequences, or embedding store")
+    parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
+    parser.add_argument("--decode", type=bool, default=False, help="decode every image, not only its header")
+    parser.add_argument("--json", type=str, default="", help="also write the report to this file")
+
+
+def _doctor(settings: Settings, console: Console) -> int:
+    from tdtrack.data.doctor import inspect
+
+    report = inspect(settings["data"], settings["images"], decode=settings["decode"])
+    for line in report.lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if settings["json"]:
+        write_json(Path(settings["json"]), report.to_dict())
+    return 0
+
+
+def _annotate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--data", type=str, required=True, help="COCO JSON file or folder of MOTChallenge sequences")
+    parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
+    add_teacher(parser, required=True)
+    parser.add_argument("--out", type=str, required=True, help="embedding store to write (.parquet)")
+    parser.add_argument("--batch-size", type=int, default=64, help="crops per teacher call")
+    parser.add_argument("--workers", type=int, default=2, help="decoding threads")
+    parser.add_argument("--skip-bad-boxes", action="store_true", help="drop what doctor reports instead of stopping")
+
+
+def _annotate(settings: Settings, console: Console) -> int:
+    from tdtrack.data import load_dataset
+    from tdtrack.teacher import load_teacher
+    from tdtrack.teacher.annotate import annotate
+
+    dataset = load_dataset(settings["data"], settings["images"], skip_bad=settings["skip_bad_boxes"])
+    teacher = load_teacher(settings["teacher"], settings["weights"], settings["device"])
+    out = Path(settings["out"])
+    store = annotate(dataset, teacher, out, batch_size=settings["batch_size"], workers=settings["workers"])
+    size = out.stat().st_size / 1e6
+    console.print(
+        f"{len(store)} embeddings of {store.dim} numbers by {store.teacher_name} in {out} ({size:.1f} MB)", markup=False
+    )
+    return 0
+
+
+def _walkers_arguments(parser: ArgumentParser) -> None:
+    from tdtrack.data.walkers import WalkersConfig
+
+    add_config(parser, "the world's settings")
+    parser.add_argument("--out", type=str, required=True, help="folder for the world's three parts")
+    parser.add_argument("--workers", type=int, default=2, help="processes; the result does not depend on it")
+    parser.add_class_arguments(WalkersConfig, "world")
+
+
+def _walkers(settings: Settings, console: Console) -> int:
+    from tdtrack.data.walkers import write_world
+
+    world = write_world(settings["world"], Path(settings["out"]), workers=settings["workers"])
+    console.print(f"world in {world.root}", markup=False)
+    return 0
+
+
+VERBS = {
+    "annotate": Verb("give every box of a data set its teacher embedding", _annotate_arguments, _annotate),
+    "doctor": Verb("say what is in a data set, what would be dropped and why", _doctor_arguments, _doctor),
+    "walkers": Verb("write a synthetic world of walking people", _walkers_arguments, _walkers),
+}

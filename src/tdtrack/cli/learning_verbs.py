@@ -1,0 +1,94 @@
+"""Verbs that train: demo, teach, train, train-teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from tdtrack.cli.parsing import Settings, Verb, add_config, add_teacher
+from tdtrack.config import TeacherTrainConfig, TrainConfig
+
+
+def _demo_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=str, default="tdtrack-demo", help="folder for everything the demo makes")
+    parser.add_argument("--seed", type=int, default=0, help="of the world and of both trainings")
+
+
+def _demo(settings: Settings, console: Console) -> int:
+    from tdtrack.demo import run_demo
+
+    run_demo(Path(settings["out"]), seed=settings["seed"], console=console)
+    return 0
+
+
+def _teach_arguments(parser: ArgumentParser) -> None:
+    from tdtrack.teach import laptop_settings
+
+    add_config(parser, "a recipe; its data sets are replaced by DATA")
+    parser.add_argument("data", type=str, help="COCO JSON file or folder of MOTChallenge sequences; no identities needed")
+    parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
+    parser.add_argument("--val-data", type=str, default="", help="data set to validate on; default: every tenth image of DATA")
+    parser.add_argument("--val-images", type=str, default="", help="its image folder")
+    add_teacher(parser, required=True)
+    parser.add_argument("--skip-bad-boxes", action="store_true", help="drop what doctor reports instead of stopping")
+    parser.add_class_arguments(TrainConfig, skip={"train", "validation"})
+    parser.set_defaults(laptop_settings())
+
+
+def _teach(settings: Settings, console: Console) -> int:
+    from tdtrack.teach import TeachData, teach
+    from tdtrack.teacher import load_teacher
+
+    data = TeachData(
+        data=settings.pop("data"),
+        images=settings.pop("images"),
+        val_data=settings.pop("val_data"),
+        val_images=settings.pop("val_images"),
+        skip_bad=settings.pop("skip_bad_boxes"),
+    )
+    teacher = load_teacher(settings.pop("teacher"), settings.pop("weights"), settings.pop("device"))
+    result = teach(data, teacher, settings)
+    for line in result.lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _train_arguments(parser: ArgumentParser) -> None:
+    add_config(parser, "a recipe")
+    parser.add_class_arguments(TrainConfig)
+
+
+def _train(settings: Settings, console: Console) -> int:
+    from tdtrack.training import train
+
+    model = train(TrainConfig(**settings))
+    console.print(f"model in {model}", markup=False)
+    return 0
+
+
+def _train_teacher_arguments(parser: ArgumentParser) -> None:
+    add_config(parser, "the settings of a teacher")
+    parser.add_class_arguments(TeacherTrainConfig)
+
+
+def _train_teacher(settings: Settings, console: Console) -> int:
+    from tdtrack.teacher import load_teacher
+    from tdtrack.teacher.train import evaluate_reid, train_teacher
+
+    config = TeacherTrainConfig(**settings)
+    weights = train_teacher(config)
+    console.print(f"teacher in {weights}", markup=False)
+    if (Path(config.crops) / "query").is_dir():
+        quality = evaluate_reid(load_teacher(weights), config.crops)
+        console.print(f"rank-1 {quality['rank1']:.1%}, mAP {quality['mAP']:.1%} on query/ against bounding_box_test/")
+    return 0
+
+
+VERBS = {
+    "demo": Verb("the whole path on a synthetic world, no data needed", _demo_arguments, _demo),
+    "teach": Verb("annotate, train and validate on your own boxes, in one command", _teach_arguments, _teach),
+    "train": Verb("train the joint model from a recipe", _train_arguments, _train),
+    "train-teacher": Verb("train a Re-ID teacher on crops by identity", _train_teacher_arguments, _train_teacher),
+}

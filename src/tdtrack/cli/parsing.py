@@ -1,0 +1,112 @@
+"""Words of the command line into settings; what is unknown is answered with the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from argparse import ArgumentError
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+
+from tdtrack.errors import ConfigError
+
+__all__ = ["INTERRUPTED", "Settings", "Verb", "add_config", "add_teacher", "nearest", "parse", "write_json"]
+
+Settings = dict[str, Any]
+INTERRUPTED = 130  # the shell's own status for Ctrl-C
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One sub-command: its help line, its arguments and what it calls."""
+
+    summary: str
+    arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Settings, Console], int]
+
+
+def parse(name: str, verb: Verb, words: Sequence[str]) -> Settings:
+    """Parse a verb's words; an unknown setting becomes an error that names the nearest known one.
+
+    Args:
+        name: of the verb.
+        verb: what it takes.
+        words: after the verb's name.
+
+    Raises:
+        ConfigError: a setting is unknown.
+        ArgumentError: any other unusable argument.
+    """
+    parser = ArgumentParser(prog=f"tdtrack {name}", description=verb.summary, exit_on_error=False)
+    verb.arguments(parser)
+    try:
+        parsed = parser.parse_args(list(words))
+    except ArgumentError as error:
+        setting, in_file = _unknown_setting(str(error))
+        if setting is None:
+            raise
+        known = sorted({option.lstrip("-") for action in parser._actions for option in action.option_strings})
+        where = f" in {_config_file(words)}" if in_file and _config_file(words) else ""
+        raise ConfigError(f"unknown setting {setting!r}{where}{nearest(setting, known)}") from error
+    settings = dict(vars(parser.instantiate(parsed)))
+    settings.pop("config", None)
+    return settings
+
+
+def _unknown_setting(message: str) -> tuple[str | None, bool]:
+    """Read from the parser's complaint which setting it does not know, and whether a file named it."""
+    if found := re.search(r"unrecognized arguments: -*([^\s=]+)", message):
+        return found[1], False
+    if found := re.search(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        return f"{found[1]}.{found[2]}", True
+    if found := re.search(r"Option '([^']+)' is not accepted", message):
+        return found[1], True
+    return None, False
+
+
+def _config_file(words: Sequence[str]) -> str | None:
+    for word, following in zip(words, [*words[1:], ""]):
+        if word == "--config":
+            return following
+        if word.startswith("--config="):
+            return word.partition("=")[2]
+    return None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ", did you mean '...'?" with the known name nearest to this one, or nothing where none is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def add_config(parser: ArgumentParser, what: str) -> None:
+    """Add ``--config``, a YAML file with ``what``."""
+    parser.add_argument("--config", action="config", help=f"YAML file with {what}; later options override it")
+
+
+def add_teacher(parser: ArgumentParser, *, required: bool) -> None:
+    """Add ``--teacher``, ``--weights`` and ``--device``."""
+    parser.add_argument(
+        "--teacher",
+        type=str,
+        required=required,
+        default=None,
+        help="network name (osnet_x0_25, ...), .onnx or .safetensors file",
+    )
+    parser.add_argument("--weights", type=str, default=None, help="checkpoint of a named network")
+    parser.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; default: what there is")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    from tdtrack.files import atomic_write
+
+    with atomic_write(path, "w") as file:
+        json.dump(content, file, indent=2)
+        file.write("\n")

@@ -1,0 +1,174 @@
+"""What training sees, and how it learns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tdtrack.config.check import require
+from tdtrack.config.model import AssignConfig, DetectConfig, LossConfig, ModelConfig
+
+__all__ = ["AugmentConfig", "DataSource", "OptimizerConfig", "TrainConfig"]
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What happens to a training image (Sec. 4.2).
+
+    Attributes:
+        flip: probability of a horizontal flip (Sec. 4.2).
+        min_scale: smallest random scale, relative to the image fitted into the input (Sec. 4.2).
+        max_scale: largest random scale (Sec. 4.2).
+        min_box_side: a box whose clipped width or height falls below this many input pixels counts neither as object nor
+            as background (not in the paper).
+        min_visible: the same for a box of which less than this fraction stays inside the crop (not in the paper).
+        brightness: multiply pixels by a factor in ``[1 - b, 1 + b]`` (not in the paper; 0 is off).
+        contrast: the same for contrast about the image mean (not in the paper; 0 is off).
+    """
+
+    flip: float = 0.5
+    min_scale: float = 0.5
+    max_scale: float = 2.0
+    min_box_side: float = 2.0
+    min_visible: float = 0.3
+    brightness: float = 0.0
+    contrast: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse ranges that nothing can be drawn from.
+
+        Raises:
+            ConfigError: names the setting, its value and its range.
+        """
+        require(0 <= self.flip <= 1, f"augment.flip is {self.flip}; it must lie in [0, 1]")
+        require(
+            0 < self.min_scale <= self.max_scale,
+            f"augment.min_scale {self.min_scale} and max_scale {self.max_scale} must be positive and in this order",
+        )
+        for name in ("brightness", "contrast"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"augment.{name} is {value}; it must lie in [0, 1]")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """SGD with warm-up and cosine decay (Sec. 4.2, Supp. A).
+
+    Attributes:
+        algorithm: "sgd" is the paper's; "adamw" learns faster in runs of a few thousand iterations (not in the paper).
+        learning_rate: where the cosine starts (Sec. 4.2, for batch 16).
+        embedding_learning_rate_scale: learning rate of the embedding head's last convolution, relative to the rest (not in the
+            paper). Its outputs are small, a few hundredths, and its inputs many: in short runs full steps drown what it learns.
+        warmup_learning_rate: where the linear warm-up starts (Sec. 4.2).
+        warmup_steps: length of the warm-up in iterations (Sec. 4.2).
+        steps: length of training in iterations, warm-up included (Sec. 4.2: 300K to 500K).
+        momentum: of SGD; AdamW's first beta (TFMG).
+        weight_decay: L2 (decoupled with AdamW), on convolution kernels only (Supp. A; TFMG).
+        batch_size: images per iteration over all devices (Sec. 4.2; 32 for benchmark models, Supp. A).
+        max_gradient_norm: gradients are scaled down to this norm; 0 is off (not in the paper: short small-batch runs need it).
+        ema_decay: decay of the averaged weights that are evaluated and saved; 0 is off (not in the paper).
+    """
+
+    algorithm: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.15
+    embedding_learning_rate_scale: float = 1.0
+    warmup_learning_rate: float = 0.001
+    warmup_steps: int = 2000
+    steps: int = 300_000
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    batch_size: int = 16
+    max_gradient_norm: float = 0.0
+    ema_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a schedule that cannot run.
+
+        Raises:
+            ConfigError: names the setting, its value and its range.
+        """
+        require(self.steps >= 1, f"optimizer.steps is {self.steps}; it must be at least 1")
+        require(self.batch_size >= 1, f"optimizer.batch_size is {self.batch_size}; it must be at least 1")
+        require(
+            0 <= self.warmup_steps <= self.steps,
+            f"optimizer.warmup_steps is {self.warmup_steps}; it must lie in 0..steps ({self.steps})",
+        )
+        require(0 <= self.ema_decay < 1, f"optimizer.ema_decay is {self.ema_decay}; it must lie in [0, 1)")
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """One annotated data set.
+
+    Attributes:
+        annotations: a COCO JSON file, or a folder of MOTChallenge sequences.
+        images: folder the file names of a COCO file are relative to; empty for MOT folders.
+        store: embedding store of this data set, made by ``tdtrack annotate``.
+        skip_bad_boxes: drop what ``tdtrack doctor`` reports instead of stopping; as it was when the store was made.
+    """
+
+    annotations: str
+    images: str = ""
+    store: str = ""
+    skip_bad_boxes: bool = False
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run: what ``tdtrack train --config recipe.yaml`` reads.
+
+    Attributes:
+        out: run folder; checkpoints, logs and the final model go there.
+        train: data sets to learn from, mixed image by image.
+        validation: data sets for AP and embedding agreement during training; may be empty.
+        input_height: height of the network input in pixels (Sec. 4.2: 608).
+        input_width: width of the network input in pixels (Sec. 4.2: 1088).
+        seed: of initial weights, order and augmentation.
+        workers: loader processes; the result does not depend on it.
+        accelerator: Lightning Fabric's choice of hardware.
+        devices: how many.
+        precision: Lightning Fabric's precision, for instance "32-true", "bf16-mixed".
+        validate_every: iterations between validations; 0 is only at the end.
+        checkpoint_every: iterations between resumable checkpoints.
+        log_every: iterations between rows of the log.
+        init_from: a run folder or weights file whose model weights training starts from; empty starts from scratch.
+        model: the network.
+        assign: which anchor learns which box.
+        loss: the losses and their weights.
+        detect: how validation turns predictions into detections.
+        augment: what happens to a training image.
+        optimizer: SGD, its schedule and the length of training.
+    """
+
+    out: str
+    train: tuple[DataSource, ...]
+    validation: tuple[DataSource, ...] = ()
+    input_height: int = 608
+    input_width: int = 1088
+    seed: int = 0
+    workers: int = 0
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+    validate_every: int = 5000
+    checkpoint_every: int = 1000
+    log_every: int = 20
+    init_from: str = ""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    assign: AssignConfig = field(default_factory=AssignConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    detect: DetectConfig = field(default_factory=DetectConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse a run that cannot start.
+
+        Raises:
+            ConfigError: names the setting, its value and its range.
+        """
+        require(len(self.train) >= 1, "train is empty; name at least one data set")
+        require(
+            self.input_height >= 32 and self.input_width >= 32,
+            f"input {self.input_height}x{self.input_width} is smaller than 32x32",
+        )
