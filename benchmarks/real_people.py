@@ -37,7 +37,7 @@ class Job:
 
     def run(self, *words: object) -> None:
         line = [str(word) for word in words]
-        shown = shlex.join(line).replace(str(self.data_root), "DATA")
+        shown = shlex.join(line).replace(str(self.data_root), "DATA").replace(str(self.out), f"runs/{self.out.name}")
         print(f"$ tdtrack {shown}", flush=True)
         self.commands.append(f"tdtrack {shown}")
         status = tdtrack(line)
@@ -127,7 +127,7 @@ def main() -> None:
     arguments = parser.parse_args()
     job = Job(arguments.data_root, arguments.out)
     results = PARTS[arguments.part](job)
-    command = f"python benchmarks/real_people.py {arguments.part} --data-root DATA --out {arguments.out}"
+    command = f"python benchmarks/real_people.py {arguments.part} --data-root DATA --out runs/{arguments.out.name}"
     print(record.save(f"real-{arguments.part}", command, {**results, "commands": job.commands}))
 
 
