@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from tdtrack.data.checks import check_boxes
-from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns, refuse_dropped, refuse_empty
+from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns
 from tdtrack.data.images import ImageFault, probe_images
 from tdtrack.data.mot_rows import MotRows, is_number, read_mot_rows
+from tdtrack.data.reading import MAX_RECORDS, Request, path_inside
 from tdtrack.errors import DataError
 from tdtrack.files import reason_of
 from tdtrack.types import IntArray
@@ -23,11 +24,10 @@ __all__ = [
     "MotSequence",
     "SequenceInfo",
     "find_sequences",
-    "inspect_mot",
-    "read_mot_dataset",
     "read_mot_rows",
     "read_sequence",
     "read_sequence_info",
+    "scan_mot",
 ]
 
 PEDESTRIAN = 1
@@ -36,7 +36,7 @@ DISTRACTORS = (2, 7, 8, 12, 13)
 """People that MOTChallenge does not want tracked: on vehicles, standing still, pictured, mirrored, in a crowd."""
 
 _COPIES = re.compile(r"(MOT17-\d+)-(DPM|FRCNN|SDP)")  # MOT17 ships every scene three times, once per detector
-_IMAGE_ID_STEP = 1_000_000
+_IMAGE_ID_STEP = MAX_RECORDS + 1
 _ANNOTATION_ID_STEP = 1_000_000_000
 
 
@@ -139,13 +139,19 @@ def read_sequence_info(path: Path | str) -> SequenceInfo:
             raise DataError(f"{path}: {key} is {text!r}; it must be a positive {'whole ' if whole else ''}number")
         return value
 
+    length = int(positive("seqLength", whole=True))
+    if length > MAX_RECORDS:
+        raise DataError(f"{path}: seqLength is {length}; a sequence may have {MAX_RECORDS} frames, split it")
+    image_dir = section.get("imDir", "").strip() or "img1"
+    if path_inside(path.parent, image_dir) is None:
+        raise DataError(f"{path}: imDir {image_dir!r:.80} leads out of the sequence's folder; move the frames into it")
     return SequenceInfo(
         name=section.get("name", "").strip() or path.resolve().parent.name,
         frame_rate=positive("frameRate", whole=False),
-        length=int(positive("seqLength", whole=True)),
+        length=length,
         width=int(positive("imWidth", whole=True)),
         height=int(positive("imHeight", whole=True)),
-        image_dir=section.get("imDir", "").strip() or "img1",
+        image_dir=image_dir,
         image_ext=section.get("imExt", "").strip() or ".jpg",
     )
 
@@ -203,7 +209,7 @@ def _frame_number(path: Path) -> int:
     return int(path.stem)
 
 
-def read_mot_dataset(folder: Path | str, *, skip_bad: bool = False) -> DetectionDataset:
+def scan_mot(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     """Read the ground-truth boxes of MOT sequences and forget who is who.
 
     Flagged pedestrians, and flagged boxes of files without classes (MOT15), are objects. Pedestrians without a flag and the
@@ -211,41 +217,17 @@ def read_mot_dataset(folder: Path | str, *, skip_bad: bool = False) -> Detection
     the border of the frame. Of MOT17's three copies of a scene only the first is read.
 
     Args:
-        folder: one sequence or a folder of them.
-        skip_bad: leave out frames and boxes that cannot be used, instead of stopping at the first.
+        request: one sequence or a folder of them.
 
     Returns:
-        One image per frame whose file exists, with or without boxes. Image id: number of the sequence by name, from 1, times
-        1,000,000, plus the frame's number in its file name. Annotation id: number of the sequence times 1,000,000,000 plus
-        the box's line in ``gt.txt``.
+        One image per frame whose file exists, with or without boxes, and all problems. Image id: number of the sequence by
+        name, from 1, times 1,000,000, plus the frame's number in its file name. Annotation id: number of the sequence times
+        1,000,000,000 plus the box's line in ``gt.txt``.
 
     Raises:
-        DataError: there is no sequence, it has no ground truth or no frames; or, unless ``skip_bad``, a frame or box cannot be
-            used.
+        DataError: there is no sequence, it has no ground truth or no frames.
     """
-    dataset, problems = _read(Path(folder), decode=False)
-    if not skip_bad:
-        refuse_dropped(problems)
-    return refuse_empty(dataset, Path(folder), problems)
-
-
-def inspect_mot(folder: Path | str, *, decode: bool = False) -> tuple[DetectionDataset | None, list[Problem]]:
-    """Read MOT sequences as far as it goes, and list what is wrong with them.
-
-    Args:
-        folder: one sequence or a folder of them.
-        decode: decode every frame, which also finds those that are cut short.
-
-    Returns:
-        What ``read_mot_dataset`` gives when it skips what cannot be used (``None`` where nothing is left), and all problems.
-    """
-    problems: list[Problem] = []
-    try:
-        dataset, problems = _read(Path(folder), decode=decode)
-        return refuse_empty(dataset, Path(folder), problems), problems
-    except DataError as error:
-        message = str(error).removeprefix(f"{folder}: ")
-        return None, [*problems, Problem("unusable-data-set", str(folder), message, dropped=True)]
+    return _read(request.path, decode=request.decode)
 
 
 def _read(folder: Path, *, decode: bool) -> tuple[DetectionDataset, list[Problem]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tdtrack.config import DataSource, TrainConfig
-from tdtrack.data import load_dataset
+from tdtrack.data import load_source
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
 from tdtrack.data.images import load_image
 from tdtrack.data.store import EmbeddingStore
@@ -80,7 +80,7 @@ def load_labelled_sets(
 
 
 def _load_labelled_set(source: DataSource, classes: tuple[str, ...], embedding_dim: int, *, need_store: bool) -> LabelledSet:
-    dataset = load_dataset(source.annotations, source.images, skip_bad=source.skip_bad_boxes)
+    dataset = load_source(source)
     store = None
     if source.store:
         store = EmbeddingStore.open(source.store)
