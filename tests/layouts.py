@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ class Layout:
     record: str = "1"  # how the first record of the first image is called in messages
 
 
+@cache
 def picture(suffix: str = ".jpg") -> bytes:
     content = io.BytesIO()
     PIL.Image.new("RGB", (WIDTH, HEIGHT), (90, 120, 60)).save(content, "JPEG" if suffix == ".jpg" else "PNG")

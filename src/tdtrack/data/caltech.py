@@ -122,8 +122,7 @@ def _read_video(gathering: Gathering, file: Path, video: str, frames: dict[int, 
 def _load_vbb(file: Path) -> tuple[list[Any], dict[float, str]]:
     """Return each frame's objects, and each object's label by id."""
     content = cells(load_mat(file, "A")[1])
-    names = content[0].dtype.names if len(content) == 1 and isinstance(content[0], np.void) else None
-    if not names or not {"objLists", "objLbl"} <= set(names):
+    if len(content) != 1 or not isinstance(content[0], dict) or not {"objLists", "objLbl"} <= set(content[0]):
         raise DataError(f"{file}: A is not a struct with objLists and objLbl; this is not a video annotation file")
     given = enumerate(cells(content[0]["objLbl"]), start=1)
     labels = {float(number): label for number, cell in given if (label := text(cell))}
@@ -131,8 +130,7 @@ def _load_vbb(file: Path) -> tuple[list[Any], dict[float, str]]:
 
 
 def _box(record: Any, visible: bool) -> NDArray[np.float64] | None:
-    names = record.dtype.names if isinstance(record, np.void) else None
-    if not names or not set(_FIELDS) <= set(names):
+    if not isinstance(record, dict) or not set(_FIELDS) <= set(record):
         return None
     full, part, hidden = (numbers(record[field]) for field in ("pos", "posv", "occl"))
     if full is None or full.size != 4:

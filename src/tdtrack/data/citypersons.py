@@ -59,12 +59,12 @@ def _image_folder(request: Request, part: str) -> Path:
 
 def _read_cell(gathering: Gathering, cell: Any, number: int, folder: Path, request: Request) -> None:
     place = f"{request.path}: image {number}"
-    fields = cell.dtype.names if isinstance(cell, np.ndarray) else None
-    if not fields or len(fields) < 3 or cell.size != 1:
+    records = cells(cell)
+    fields = list(records[0]) if len(records) == 1 and isinstance(records[0], dict) else []
+    if len(fields) < 3:
         gathering.refuse("image-malformed", place, "the cell is not one struct of city name, image name and boxes")
         return
-    record = cell.ravel()[0]
-    city, name, boxes = (record[field] for field in fields[:3])
+    city, name, boxes = (records[0][field] for field in fields[:3])  # by position: the names are spelled in two ways
     city_name, image_name, table = text(city), text(name), numbers(boxes)
     if city_name is None or image_name is None:
         gathering.refuse("image-malformed", place, f"{fields[0]} {city!r:.40} and {fields[1]} {name!r:.40} are not two texts")

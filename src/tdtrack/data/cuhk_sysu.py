@@ -50,10 +50,9 @@ def _pool(path: Path) -> set[str]:
 
 
 def _read_image(gathering: Gathering, record: Any, place: str, number: int, folder: Path, split: str, pool: set[str]) -> None:
-    names = record.dtype.names if isinstance(record, np.void) else None
-    name = text(record["imname"]) if names and "imname" in names and "box" in names else None
+    name = text(record.get("imname")) if isinstance(record, dict) else None
     if name is None:
-        gathering.refuse("image-malformed", place, "the record is not a struct with imname and box")
+        gathering.refuse("image-malformed", place, "the record is not a struct with an imname")
         return
     if split != "all" and (name in pool) != (split == "test"):
         return
@@ -65,9 +64,8 @@ def _read_image(gathering: Gathering, record: Any, place: str, number: int, fold
     gathering.add_image(number, image, place)
     kept: list[int] = []
     sides = []
-    for position, box in enumerate(cells(record["box"]), start=1):
-        fields = box.dtype.names if isinstance(box, np.void) else None
-        given = numbers(box["idlocate"]) if fields and "idlocate" in fields else None
+    for position, box in enumerate(cells(record.get("box")), start=1):
+        given = numbers(box.get("idlocate")) if isinstance(box, dict) else None
         if given is None or given.size != 4:
             gathering.refuse(
                 "box-malformed", f"{place}: box {position}", "idlocate is not four numbers (left, top, width, height)"
