@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdtrack.association import Tracker
+from tdtrack.benchmarks import scene_of
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError, DataError
-from tdtrack.evaluation.benchmarks import scene_of
 
 if TYPE_CHECKING:
     from tdtrack.runtime.engine import Engine

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from layouts import LAYOUTS, Box
 from tdtrack import cli
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError
@@ -131,3 +132,25 @@ def test_the_calibrated_ceiling_serves_unless_the_user_sets_one() -> None:
     assert association_for("motion", {"min_score": 0.3}, 0.2).method == "motion"
     with pytest.raises(ConfigError, match="unknown association"):
         association_for("nearest", {}, None)
+
+
+def test_a_layout_its_part_and_its_boxes_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    people = [[Box(5, 6, 20, 40), Box(30, 10, 10, 30)]]
+    path = LAYOUTS["crowdhuman"].write(tmp_path / "crowdhuman", people, 1)
+    status, out, _ = run(capsys, "doctor", path, "--box", "head", "--format", "crowdhuman")
+    assert status == 0 and "CrowdHuman" in out and "max 10" in out  # a quarter of 40 pixels
+    path = LAYOUTS["prw"].write(tmp_path / "prw", people, 1)
+    status, out, _ = run(capsys, "doctor", path, "--split", "test", "--json", tmp_path / "prw.json")
+    assert status == 0 and json.loads((tmp_path / "prw.json").read_text())["facts"]["images"] == 1
+    status, _, err = run(capsys, "doctor", path, "--split", "dev")
+    assert status == 2 and "PRW has no split 'dev'; its splits are train, test, all" in err
+    status, _, err = run(capsys, "doctor", path, "--format", "pwr")
+    assert status == 2 and "pwr" in err and "cuhk-sysu" in err
+
+
+def test_every_verb_that_names_data_takes_a_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("annotate", "doctor", "evaluate", "teach"):
+        with pytest.raises(SystemExit):
+            cli.main([verb, "--help"])
+        text = capsys.readouterr().out
+        assert all(option in text for option in ("--images", "--format", "--split", "--box")), verb

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from tdtrack.benchmarks import named_sequences
 from tdtrack.data import load_dataset
 from tdtrack.data.load import inspect_dataset
 from tdtrack.data.mot import find_sequences, read_mot_rows, read_sequence, read_sequence_info
@@ -183,6 +185,39 @@ def test_the_copies_of_a_mot17_scene_are_read_once(tmp_path: Path) -> None:
     assert len(dataset) == 2
     assert [problem.kind for problem in problems if problem.kind != "box-clipped"] == ["scene-twice", "scene-twice"]
     assert len(load_dataset(tmp_path)) == 2
+
+
+def test_a_named_set_takes_its_sequences_and_keeps_the_ids(tmp_path: Path) -> None:
+    names = named_sequences("MOT15-val")
+    gt = "1,1,10,20,30,40,1,-1,-1,-1\n"
+    for name in (*names, "Venice-2"):
+        make_sequence(tmp_path, name, gt=gt)
+    whole, part = load_dataset(tmp_path), load_dataset(tmp_path, split="MOT15-val")
+    assert (len(whole), len(part), part.name) == (14, 12, "MOT15-val")
+    assert set(part.annotation_id) < set(whole.annotation_id)
+    assert all(image.path.parent.parent.name in names for image in part.images)
+    shutil.rmtree(tmp_path / "KITTI-13")
+    with pytest.raises(DataError, match="KITTI-13 of MOT15-val are not here; name the folder that holds all of MOT15-val"):
+        load_dataset(tmp_path, split="MOT15-val")
+    with pytest.raises(ConfigError, match="MOT has no split 'val'; its splits are MOT15-train, "):
+        load_dataset(tmp_path, split="val")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("seqLength=1000000", "seqLength is 1000000; a sequence may have 999999 frames, split it"),
+        ("imDir=../other", r"imDir '\.\./other' leads out of the sequence's folder"),
+        ("imDir=/etc", "imDir '/etc' leads out"),
+    ],
+)
+def test_a_seqinfo_that_asks_for_too_much_is_refused(line: str, message: str, tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path)
+    key = line.partition("=")[0]
+    lines = [line if old.startswith(f"{key}=") else old for old in (folder / "seqinfo.ini").read_text().splitlines()]
+    (folder / "seqinfo.ini").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=message):
+        read_sequence(folder)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tdtrack import cli
+from tdtrack.benchmarks import BENCHMARKS, named_sequences, scene_of, sequence_sets
 from tdtrack.errors import ConfigError, DataError, OutputError
-from tdtrack.evaluation.benchmarks import BENCHMARKS, named_sequences, scene_of, sequence_sets
 from tdtrack.evaluation.submission import check_submission, write_submission
 
 ROW = "1,1,10,20,30,40,0.9,-1,-1,-1\n"

@@ -98,7 +98,7 @@ def add_layout(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--format", type=DataFormat, default="auto", help="layout of the data set; default: told by its signs")
     parser.add_argument(
-        "--split", type=str, default="", help="part of the data set (train, val, test, all), where it has parts"
+        "--split", type=str, default="", help="part of it (train, val, test, all), or a set of sequences (MOT15-val)"
     )
     parser.add_argument("--box", type=BoxKind, default="full", help="which of a person's boxes, where there are several")
 

@@ -35,7 +35,7 @@ def _track_arguments(parser: ArgumentParser) -> None:
 
 
 def _track(settings: Settings, console: Console) -> int:
-    from tdtrack.evaluation.benchmarks import named_sequences
+    from tdtrack.benchmarks import named_sequences
     from tdtrack.track import TrackRequest, run_track, track_sequences
 
     overrides = dict(vars(settings.pop("tracker")))
@@ -76,7 +76,7 @@ def _evaluate(settings: Settings, console: Console) -> int:
             console.print(line, markup=False, highlight=False)
         numbers = report.to_dict()
     elif settings["results"] is not None:
-        from tdtrack.evaluation.benchmarks import named_sequences
+        from tdtrack.benchmarks import named_sequences
         from tdtrack.evaluation.table import format_table
         from tdtrack.evaluation.tracking import evaluate_tracking
 

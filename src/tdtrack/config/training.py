@@ -107,8 +107,10 @@ class DataSource:
         store: embedding store of this data set, made by ``tdtrack annotate``.
         skip_bad_boxes: drop what ``tdtrack doctor`` reports instead of stopping; as it was when the store was made.
         format: layout of the data set; "auto" tells it by its signs.
-        split: part of a layout that holds several, for instance "val"; empty is the part to train on.
+        split: part of a layout that holds several, for instance "val", or of a folder of sequences, for instance "MOT15-val";
+            empty is the part to train on, or all sequences.
         box: which of a person's boxes, where the layout has more than one.
+        rename: classes of the data set that the model knows by another name, for instance {pedestrian: person, people: person}.
     """
 
     annotations: str
@@ -118,6 +120,7 @@ class DataSource:
     format: DataFormat = "auto"
     split: str = ""
     box: BoxKind = "full"
+    rename: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

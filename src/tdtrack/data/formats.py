@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from tdtrack.benchmarks import sequence_sets
 from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.data.caltech import read_caltech
 from tdtrack.data.citypersons import read_citypersons
@@ -35,7 +36,7 @@ class Format:
         sign: what a file or folder of this layout has, for messages.
         has_sign: whether a path has it.
         read: gives what can be used, and all problems.
-        splits: parts it can be asked for, the one it trains on first; empty where each part is a file or folder of its own.
+        splits: parts it can be asked for; empty where each part is a file or folder of its own.
         boxes: which of a person's boxes it can be asked for.
         own_images: its images lie where the layout says, so that an image folder would be a mistake.
     """
@@ -84,6 +85,7 @@ FORMATS: dict[DataFormat, Format] = {
         "seqinfo.ini in the folder or one below it",
         lambda path: (path / "seqinfo.ini").is_file() or any(path.glob("*/seqinfo.ini")),
         scan_mot,
+        splits=tuple(sequence_sets()),
         own_images=True,
     ),
     "crowdhuman": Format(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tdtrack.benchmarks import sequence_sets
 from tdtrack.data.checks import check_boxes
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns
 from tdtrack.data.images import ImageFault, probe_images
@@ -217,7 +218,7 @@ def scan_mot(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     the border of the frame. Of MOT17's three copies of a scene only the first is read.
 
     Args:
-        request: one sequence or a folder of them.
+        request: one sequence or a folder of them; as split a named set of sequences, for instance ``MOT15-val``.
 
     Returns:
         One image per frame whose file exists, with or without boxes, and all problems. Image id: number of the sequence by
@@ -225,19 +226,24 @@ def scan_mot(request: Request) -> tuple[DetectionDataset, list[Problem]]:
         1,000,000,000 plus the box's line in ``gt.txt``.
 
     Raises:
-        DataError: there is no sequence, it has no ground truth or no frames.
+        DataError: there is no sequence, one of the split is missing, or there is no ground truth or no frame.
     """
-    return _read(request.path, decode=request.decode)
+    return _read(request.path, request.split, decode=request.decode)
 
 
-def _read(folder: Path, *, decode: bool) -> tuple[DetectionDataset, list[Problem]]:
+def _read(folder: Path, split: str, *, decode: bool) -> tuple[DetectionDataset, list[Problem]]:
     problems: list[Problem] = []
     images: list[AnnotatedImage] = []
     scenes: dict[str, str] = {}
     sequences = find_sequences(folder)
+    wanted = sequence_sets()[split] if split else tuple(sequence.folder.name for sequence in sequences)
+    if missing := sorted(set(wanted) - {sequence.folder.name for sequence in sequences}):
+        raise DataError(f"{folder}: {', '.join(missing)} of {split} are not here; name the folder that holds all of {split}")
     if not any(sequence.frames for sequence in sequences):
         raise DataError(f"{folder}: the data set has no images; a sequence keeps its frames in img1/000001.jpg and so on")
     for number, sequence in enumerate(sequences, start=1):
+        if sequence.folder.name not in wanted:
+            continue
         copy = _COPIES.fullmatch(sequence.info.name)
         first = scenes.setdefault(copy[1] if copy else sequence.folder.name, sequence.info.name)
         if first != sequence.info.name:
@@ -245,8 +251,8 @@ def _read(folder: Path, *, decode: bool) -> tuple[DetectionDataset, list[Problem
             problems.append(Problem("scene-twice", str(sequence.folder), message, dropped=False))
             continue
         images.extend(_read_frames(sequence, number, problems, decode=decode))
-    names = ", ".join(sequence.info.name for sequence in sequences)
-    name = folder.resolve().name
+    names = ", ".join(sequence.info.name for sequence in sequences if sequence.folder.name in wanted)
+    name = split or folder.resolve().name
     return DetectionDataset(name, ("person",), tuple(images), "", f"MOT ground truth of {names}"), problems
 
 

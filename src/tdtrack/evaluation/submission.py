@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tdtrack.benchmarks import BENCHMARKS, Benchmark, scene_of
 from tdtrack.errors import ConfigError, DataError
-from tdtrack.evaluation.benchmarks import BENCHMARKS, Benchmark, scene_of
 from tdtrack.evaluation.rows import Rows, parse_rows
 from tdtrack.files import atomic_write, reason_of
+from tdtrack.types import BoolArray
 
 __all__ = ["Submission", "check_submission", "find_benchmark", "write_submission"]
 
@@ -166,7 +167,7 @@ def _check(rows: Rows, length: int, name: str) -> None:
             f"{rows.where(0)}: {rows.columns} columns; a submission has {_COLUMNS}: "
             "frame, id, left, top, width, height, conf, x, y, z"
         )
-    checks = (
+    checks: tuple[tuple[BoolArray, Callable[[int], str]], ...] = (
         (rows.frame > length, lambda row: f"frame {rows.frame[row]} is beyond the {length} frames of {name}"),
         (rows.track_id < 1, lambda row: f"id {rows.track_id[row]}; ids of a submission count from 1"),
         ((rows.tlwh[:, 2:] <= 0).any(axis=1), lambda row: f"a box of {rows.tlwh[row, 2]:g} x {rows.tlwh[row, 3]:g} pixels"),

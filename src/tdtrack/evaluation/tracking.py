@@ -11,9 +11,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from tdtrack.benchmarks import scene_of
 from tdtrack.boxes import iou, tlwh_to_xyxy
 from tdtrack.errors import ConfigError, DataError, MissingExtraError
-from tdtrack.evaluation.benchmarks import scene_of
 from tdtrack.evaluation.rows import Rows, is_mot_text, read_rows
 from tdtrack.types import IntArray
 
