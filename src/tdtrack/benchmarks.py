@@ -93,8 +93,8 @@ BENCHMARKS = {
 _MOT15_VALIDATION = ("ETH-Sunnyday", "KITTI-13", "KITTI-17", "PETS09-S2L1", "TUD-Campus", "TUD-Stadtmitte")
 # Sec. 4.1: "six video sequences from the MOT15 training set", without those that MOT17 has too; Tab. 4 names ETH-Sunnyday and
 # KITTI-13. MOT17 shows four of the eleven (Venice-2 is its 02, ETH-Pedcross2 05, ADL-Rundle-6 09, ADL-Rundle-8 10: the lengths
-# agree to the frame), which leaves seven. That ETH-Bahnhof is the one left out is our reading: the ETH training data, as JDE
-# publishes them, are the other recordings of the same camera and hold a sequence of its length.
+# agree to the frame), which leaves seven. That ETH-Bahnhof is the one left out is our reading: JDE's list of ETH training
+# images begins with a sequence as long as it, so it would be learned from and validated on.
 
 
 def sequence_sets() -> dict[str, tuple[str, ...]]:

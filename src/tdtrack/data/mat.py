@@ -96,6 +96,7 @@ class _Reader:
     def __init__(self, order: str) -> None:
         self.order = order
         self._words = struct.Struct(f"{order}II")
+        self._plain = struct.Struct(f"{order}IIIIIIiiII")
 
     def variables(self, body: bytes) -> Iterator[tuple[bytes, int, int]]:
         """Yield buffer, first and last byte of each variable's content."""
@@ -132,6 +133,15 @@ class _Reader:
 
     def _head(self, buffer: bytes, position: int, limit: int) -> tuple[int, tuple[int, ...], str, int]:
         """Return class, shape and name of a matrix, and where its content begins."""
+        if (
+            position + self._plain.size <= limit
+        ):  # nameless and flat, as nearly all in cells and structs are: one step, not seven
+            flags_kind, flags_size, flags, _, shape_kind, shape_size, rows, columns, name_kind, name_size = (
+                self._plain.unpack_from(buffer, position)
+            )
+            tags = (flags_kind, flags_size, shape_kind, shape_size, name_kind, name_size)
+            if tags == (6, 8, 5, 8, 1, 0) and rows >= 0 and columns >= 0:
+                return flags & 0xFF, (rows, columns), "", position + self._plain.size
         _, start, end, position = self.element(buffer, position, limit)
         if end - start < 4:
             raise _DamageError(f"a matrix has no class at byte {start}")

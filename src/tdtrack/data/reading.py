@@ -224,8 +224,9 @@ def path_inside(folder: Path, name: str) -> Path | None:
         The path; ``None`` where the name is empty, absolute, or leads out of the folder. Links inside the folder are followed
         wherever they lead: whoever made them had a say in this machine.
     """
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    if not parts or parts[0] == "/" or ".." in parts or "\0" in name or re.fullmatch("[A-Za-z]:", parts[0]):
+    joined = PurePosixPath(name.replace("\\", "/"))
+    parts = joined.parts
+    if not parts or joined.is_absolute() or ".." in parts or "\0" in name or re.match("[A-Za-z]:", parts[0]):
         return None
     return folder.joinpath(*parts)
 

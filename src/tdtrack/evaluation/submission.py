@@ -170,9 +170,12 @@ def _check(rows: Rows, length: int, name: str) -> None:
     checks: tuple[tuple[BoolArray, Callable[[int], str]], ...] = (
         (rows.frame > length, lambda row: f"frame {rows.frame[row]} is beyond the {length} frames of {name}"),
         (rows.track_id < 1, lambda row: f"id {rows.track_id[row]}; ids of a submission count from 1"),
-        ((rows.tlwh[:, 2:] <= 0).any(axis=1), lambda row: f"a box of {rows.tlwh[row, 2]:g} x {rows.tlwh[row, 3]:g} pixels"),
         (
-            (np.abs(rows.tlwh) > _MAX_PIXELS).any(axis=1),
+            np.asarray((rows.tlwh[:, 2:] <= 0).any(axis=1)),
+            lambda row: f"a box of {rows.tlwh[row, 2]:g} x {rows.tlwh[row, 3]:g} pixels",
+        ),
+        (
+            np.asarray((np.abs(rows.tlwh) > _MAX_PIXELS).any(axis=1)),
             lambda row: f"box {rows.tlwh[row].tolist()} is not in pixels of a frame",
         ),
     )
