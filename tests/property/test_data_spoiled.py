@@ -115,9 +115,13 @@ def test_every_box_that_is_written_is_read(name: str, people: list[list[tuple[in
         assert image.ignore.tolist() == [box.ignore for box in wanted]
 
 
-@given(st.lists(st.sampled_from(["..", ".", "a", "b.jpg", "", "C:", "/"]), max_size=5), st.sampled_from(["/", "\\"]))
+parts_of_names = st.sampled_from(["..", ".", "a", "b.jpg", "", "C:", "/", "\0", "\ud800", "é\u202f"])
+
+
+@given(st.lists(parts_of_names, max_size=5), st.sampled_from(["/", "\\"]))
 def test_a_joined_path_stays_inside(parts: list[str], slash: str) -> None:
     found = path_inside(Path("/images"), slash.join(parts))
     if found is not None:
         assert Path("/images") in [found, *found.parents]
         assert ".." not in found.parts
+        str(found).encode()

@@ -329,6 +329,15 @@ def test_a_yolo_image_without_labels_is_empty(tmp_path: Path) -> None:
     assert len(load_dataset(path)) == 2
 
 
+def test_a_broken_description_is_reported_and_a_stranger_passed_over(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, PEOPLE, 1)
+    put(tmp_path / "config.yaml", "[")
+    assert load_dataset(tmp_path).num_boxes == 3
+    put(path, "[")
+    with pytest.raises(DataError, match=r"data\.yaml: broken YAML"):
+        load_dataset(tmp_path)
+
+
 @pytest.mark.parametrize(
     "description",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,29 @@ def test_no_file_name_leads_out_of_the_image_folder(make: object, tmp_path: Path
     dataset = load_dataset(path, format=format, skip_bad=True)
     assert dataset.num_boxes > 0
     assert all("secret" not in image.path.name for image in dataset.images)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_layout_read_as_another_is_an_error_in_own_words(name: str, tmp_path: Path) -> None:
+    path = write(name, tmp_path / "data", PEOPLE)
+    read = 0
+    for format in FORMATS:
+        try:
+            read += load_dataset(path, format=format).num_boxes
+        except DataError as error:
+            assert str(tmp_path) in str(error)
+    assert read == 5, "only its own format reads it"
+
+
+def test_an_image_of_absurd_size_is_refused_by_its_header(tmp_path: Path) -> None:
+    path = write("citypersons", tmp_path / "data", PEOPLE)
+    image = load_dataset(path).images[0].path
+    content = bytearray(image.read_bytes())
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    image.write_bytes(content)
+    with pytest.raises(DataError, match=r"image 1 .*cannot be read: .*3600000000 pixels.*; fix it or"):
+        load_dataset(path)
 
 
 def test_links_inside_the_image_folder_are_followed(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tdtrack.data.dataset import DetectionDataset, Problem
-from tdtrack.data.reading import MAX_RECORDS, Gathering, Request, path_inside, read_text_lines
+from tdtrack.data.reading import MAX_RECORDS, Gathering, Request, is_there, path_inside, read_text_lines
 from tdtrack.errors import DataError
 
 __all__ = ["find_idl_files", "read_eth"]
@@ -93,4 +93,4 @@ def _find_image(folder: Path, name: str) -> Path | None:
         return None
     stereo = image.with_name(f"{image.stem}_0{image.suffix}")
     places = (image, folder / image.name, stereo, folder / stereo.name)
-    return next((place for place in places if place.is_file()), image)
+    return next((place for place in places if is_there(place)), image)

@@ -52,29 +52,23 @@ class Format:
 
 def _has_yolo(path: Path) -> bool:
     if path.is_file():
-        return path.suffix.lower() in (".yaml", ".yml") or _lists_images(path, "labels")
+        return path.suffix.lower() in (".yaml", ".yml")
     return bool(find_yaml(path)) or ((path / "images").is_dir() and (path / "labels").is_dir())
 
 
 def _has_jde(path: Path) -> bool:
-    return bool(find_label_folders(path)) if path.is_dir() else _lists_images(path, LABEL_FOLDER)
-
-
-def _lists_images(path: Path, labels: str) -> bool:
-    """Tell whether a text file begins with the path of an image, from its own folder, whose labels are where they should be."""
+    """Tell whether a folder has JDE's labels, or a text file begins with the path of an image that has them."""
+    if path.is_dir():
+        return bool(find_label_folders(path))
     if path.suffix.lower() in (".json", ".odgt", ".mat", ".idl", ".yaml", ".yml"):
         return False
     try:
         with path.open(encoding="utf-8-sig") as file:
-            name = file.readline(4096).strip()
+            image = path_inside(path.parent, file.readline(4096).strip())
+        if image is None or image.suffix.lower() not in IMAGE_SUFFIXES:
+            return False
+        return label_of(image, path.parent, LABEL_FOLDER).is_file()
     except (OSError, UnicodeDecodeError):
-        return False
-    image = path_inside(path.parent, name)
-    if image is None or image.suffix.lower() not in IMAGE_SUFFIXES:
-        return False
-    try:
-        return label_of(image, path.parent, labels).is_file()
-    except OSError:
         return False
 
 

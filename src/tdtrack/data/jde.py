@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tdtrack.data.dataset import DetectionDataset, Problem
-from tdtrack.data.reading import Gathering, ImageFinder, Request, path_inside, read_label_rows, read_text_lines
+from tdtrack.data.reading import Gathering, ImageFinder, Request, is_there, path_inside, read_label_rows, read_text_lines
 from tdtrack.errors import DataError
 
 __all__ = ["LABEL_FOLDER", "find_label_folders", "label_of", "read_jde"]
@@ -41,7 +41,7 @@ def read_jde(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     pairs = _listed(request, gathering) if path.is_file() else _labelled(path)
     for number, (image, label) in enumerate(pairs, start=1):
         gathering.add_image(number, image, str(label))
-        if not label.is_file():
+        if not is_there(label):
             gathering.remark("labels-missing", str(label), f"there are no labels for {image.name}; it counts as empty")
             continue
         rows, line = read_label_rows(label, _COLUMNS, (0,), gathering)

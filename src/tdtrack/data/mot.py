@@ -15,7 +15,7 @@ from tdtrack.data.checks import check_boxes
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns
 from tdtrack.data.images import ImageFault, probe_images
 from tdtrack.data.mot_rows import MotRows, is_number, read_mot_rows
-from tdtrack.data.reading import MAX_RECORDS, Request, path_inside
+from tdtrack.data.reading import MAX_RECORDS, Request, is_there, path_inside
 from tdtrack.errors import DataError
 from tdtrack.files import reason_of
 from tdtrack.types import IntArray
@@ -171,7 +171,7 @@ def read_sequence(folder: Path | str) -> MotSequence:
         raise DataError(f"{folder}: there is no such folder")
     info = read_sequence_info(folder / "seqinfo.ini")
     frames: list[Path] = []
-    if (folder / info.image_dir).is_dir():
+    if is_there(folder / info.image_dir) and (folder / info.image_dir).is_dir():
         entries = (folder / info.image_dir).iterdir()
         frames = [path for path in entries if path.suffix.lower() == info.image_ext.lower() and not path.name.startswith(".")]
     frames.sort(key=_frame_number)

@@ -14,6 +14,7 @@ from tdtrack.config.data import BoxKind
 from tdtrack.data.checks import check_boxes
 from tdtrack.data.dataset import DetectionDataset, Problem, images_from_columns
 from tdtrack.data.images import ImageFault, probe_images
+from tdtrack.data.mot_rows import is_number
 from tdtrack.errors import DataError
 from tdtrack.files import reason_of
 from tdtrack.types import BoolArray, IntArray
@@ -24,6 +25,7 @@ __all__ = [
     "Gathering",
     "ImageFinder",
     "Request",
+    "is_there",
     "list_images",
     "path_inside",
     "read_label_rows",
@@ -221,14 +223,26 @@ def path_inside(folder: Path, name: str) -> Path | None:
         name: with either kind of slash.
 
     Returns:
-        The path; ``None`` where the name is empty, absolute, or leads out of the folder. Links inside the folder are followed
-        wherever they lead: whoever made them had a say in this machine.
+        The path; ``None`` where the name is empty, absolute, no text that a file can be named by, or leads out of the folder.
+        Links inside the folder are followed wherever they lead: whoever made them had a say in this machine.
     """
+    if "\0" in name or any(
+        "\ud800" <= letter <= "\udfff" for letter in name
+    ):  # half a letter can be neither opened nor printed
+        return None
     joined = PurePosixPath(name.replace("\\", "/"))
     parts = joined.parts
-    if not parts or joined.is_absolute() or ".." in parts or "\0" in name or re.match("[A-Za-z]:", parts[0]):
+    if not parts or joined.is_absolute() or ".." in parts or re.match("[A-Za-z]:", parts[0]):
         return None
     return folder.joinpath(*parts)
+
+
+def is_there(path: Path) -> bool:
+    """Tell whether there is something at a path; at one too long for the system there is not."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 class ImageFinder:
@@ -308,7 +322,7 @@ def read_label_rows(
             try:
                 row = [float(value) for value in fields]
             except ValueError:
-                bad = next(index for index, value in enumerate(fields) if not _is_number(value))
+                bad = next(index for index, value in enumerate(fields) if not is_number(value))
                 fault = f"{columns[bad]} {fields[bad].strip()!r:.80} is not a number"
             else:
                 bad = next((index for index in whole if not _is_whole(row[index])), -1)
@@ -323,11 +337,3 @@ def read_label_rows(
 
 def _is_whole(value: float) -> bool:
     return value.is_integer() and abs(value) < 2**53
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -11,7 +11,7 @@ import yaml
 
 from tdtrack.data.dataset import DetectionDataset, Problem
 from tdtrack.data.jde import label_of
-from tdtrack.data.reading import Gathering, Request, list_images, path_inside, read_label_rows, read_text_lines
+from tdtrack.data.reading import Gathering, Request, is_there, list_images, path_inside, read_label_rows, read_text_lines
 from tdtrack.errors import DataError
 
 __all__ = ["find_yaml", "read_yolo"]
@@ -58,7 +58,7 @@ def read_yolo(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     for number, image in enumerate(images, start=1):
         label = label_of(image, description.root, "labels")
         gathering.add_image(number, image, str(label))
-        if not label.is_file():
+        if not is_there(label):
             unlabelled += 1
             continue
         rows, line = read_label_rows(label, _COLUMNS, (0,), gathering)
@@ -77,7 +77,14 @@ def read_yolo(request: Request) -> tuple[DetectionDataset, list[Problem]]:
 
 def find_yaml(folder: Path) -> list[Path]:
     """Return the YAML files in a folder that name classes, in order."""
-    return [path for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]) if "names" in _load(path)]
+    return [path for path in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")]) if _names_classes(path)]
+
+
+def _names_classes(path: Path) -> bool:
+    try:
+        return "names" in _load(path)
+    except DataError:
+        return path.stem == "data"  # reading it says what is wrong; any other file may be none of ours
 
 
 def _describe(request: Request) -> _Description:
@@ -136,13 +143,13 @@ def _class_names(path: Path, names: object) -> tuple[str, ...]:
 def _root(path: Path, given: object) -> Path:
     """Return the folder that paths begin at; descriptions are often moved, and then ``path`` leads nowhere."""
     inside = path_inside(path.parent, given) if isinstance(given, str) else None
-    return inside if inside is not None and inside.is_dir() else path.parent
+    return inside if inside is not None and is_there(inside) and inside.is_dir() else path.parent
 
 
 def _images_of(entry: str, root: Path, request: Request, gathering: Gathering) -> list[Path]:
     # Roboflow writes ../train/images for a folder that lies beside the description.
     place = path_inside(root, entry) or path_inside(root, entry.removeprefix("../")) or _absolute_inside(root, entry)
-    if place is None or not place.exists():
+    if place is None or not is_there(place):
         why = "leads out of" if place is None else "does not exist in"
         raise DataError(f"{request.path}: {entry!r:.80} {why} {root}; pass the folder it is in with --images")
     if place.is_dir():
