@@ -119,8 +119,8 @@ def track_sequences(
         MediaError: a sequence cannot be read.
         OutputError: results cannot be written.
     """
-    if request.source is None:
-        raise ConfigError("--sequences needs a SOURCE, the folder that holds them")
+    if request.source is None or request.detections is not None:
+        raise ConfigError("--sequences needs a SOURCE, the folder that holds them, and no --detections")
     scenes: dict[str, list[str]] = {}
     for name in dict.fromkeys(sequences):
         scenes.setdefault(scene_of(name), []).append(name)

@@ -154,3 +154,12 @@ def test_every_verb_that_names_data_takes_a_layout(capsys: pytest.CaptureFixture
             cli.main([verb, "--help"])
         text = capsys.readouterr().out
         assert all(option in text for option in ("--images", "--format", "--split", "--box")), verb
+
+
+def test_tracks_are_chosen_by_sequence_and_data_by_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "evaluate", "--gt", tmp_path, "--model", "run", "--sequences", "MOT15-val")
+    assert status == 2 and "with --model pass --split" in err
+    status, _, err = run(capsys, "evaluate", "--gt", tmp_path, "--results", tmp_path, "--split", "MOT15-val")
+    assert status == 2 and "with --results pass --sequences" in err
+    status, _, err = run(capsys, "track", "--out", tmp_path, "--sequences", "MOT15-val")
+    assert status == 2 and "--sequences needs a SOURCE" in err

@@ -86,7 +86,7 @@ def test_one_result_of_a_scene_stands_for_all_detectors(tmp_path: Path) -> None:
     (folder / "data").mkdir(parents=True)
     for scene in {scene_of(name) for name in BENCHMARKS["MOT17"].test}:
         (folder / "data" / f"{scene}.txt").write_text(ROW)
-    (folder / "MOT17-01-SDP.txt").write_text(ROW * 1 + ROW.replace("1,1,", "2,1,", 1))
+    (folder / "MOT17-01-SDP.txt").write_text(ROW + ROW.replace("1,1,", "2,1,", 1))
     rows = write_submission(folder, "MOT17", tmp_path / "a.zip").rows
     assert len(rows) == 21
     assert (rows["MOT17-01-DPM"], rows["MOT17-01-FRCNN"], rows["MOT17-01-SDP"]) == (1, 1, 2)

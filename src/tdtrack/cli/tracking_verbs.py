@@ -67,6 +67,10 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 
 
 def _evaluate(settings: Settings, console: Console) -> int:
+    if settings["model"] is not None and settings["sequences"]:
+        raise ConfigError("--sequences chooses among tracks; with --model pass --split for a part of the data set")
+    if settings["model"] is None and settings["split"]:
+        raise ConfigError("--split is a part of a data set for --model; with --results pass --sequences")
     if settings["model"] is not None:
         from tdtrack.training.validate import evaluate_model
 
@@ -116,6 +120,6 @@ def _submit(settings: Settings, console: Console) -> int:
 
 VERBS = {
     "track": Verb("track a video, image folder, MOT sequence, camera or saved detections", _track_arguments, _track),
-    "submit": Verb("write and check a MOTChallenge submission", _submit_arguments, _submit),
     "evaluate": Verb("MOTA, IDF1, HOTA of tracks; AP and embedding agreement of a model", _evaluate_arguments, _evaluate),
+    "submit": Verb("write and check a MOTChallenge submission", _submit_arguments, _submit),
 }

@@ -42,8 +42,11 @@ def read_eth(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     files = find_idl_files(request.path)
     gathering = Gathering()
     for number, file in enumerate(files, start=1):
-        for line_number, line in enumerate(read_text_lines(file, "an ETH annotation file"), start=1):
-            if line.strip() and line_number <= MAX_RECORDS:
+        lines = read_text_lines(file, "an ETH annotation file")
+        if len(lines) > MAX_RECORDS:
+            raise DataError(f"{file}: {len(lines)} lines; a file may have {MAX_RECORDS}, split it")
+        for line_number, line in enumerate(lines, start=1):
+            if line.strip():
                 _read_line(gathering, line.strip(), file, line_number, number, request.images or file.parent)
     root = request.path if request.path.is_dir() else request.path.parent
     source = f"ETH, {', '.join(file.relative_to(root).as_posix() for file in files)}"
