@@ -226,9 +226,7 @@ def path_inside(folder: Path, name: str) -> Path | None:
         The path; ``None`` where the name is empty, absolute, no text that a file can be named by, or leads out of the folder.
         Links inside the folder are followed wherever they lead: whoever made them had a say in this machine.
     """
-    if "\0" in name or any(
-        "\ud800" <= letter <= "\udfff" for letter in name
-    ):  # half a letter can be neither opened nor printed
+    if re.search("[\0\ud800-\udfff]", name):  # half a letter can be neither opened nor printed
         return None
     joined = PurePosixPath(name.replace("\\", "/"))
     parts = joined.parts
