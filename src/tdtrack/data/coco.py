@@ -19,12 +19,12 @@ from tdtrack.errors import DataError, OutputError
 from tdtrack.files import atomic_write, reason_of
 from tdtrack.types import IntArray
 
-__all__ = ["scan_coco", "write_coco"]
+__all__ = ["read_coco", "write_coco"]
 
 _COMMON_NAMES = {"annotations", "_annotations.coco", "instances_default"}  # names that every data set's file has
 
 
-def scan_coco(request: Request) -> tuple[DetectionDataset, list[Problem]]:
+def read_coco(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     """Read a COCO JSON file.
 
     Category ids may be any numbers; class ids follow their order. ``iscrowd`` and ``ignore`` make an ignore region. A box

@@ -11,13 +11,13 @@ from tdtrack.benchmarks import sequence_sets
 from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.data.caltech import read_caltech
 from tdtrack.data.citypersons import read_citypersons
-from tdtrack.data.coco import scan_coco
+from tdtrack.data.coco import read_coco
 from tdtrack.data.crowdhuman import read_crowdhuman
 from tdtrack.data.cuhk_sysu import read_cuhk_sysu
 from tdtrack.data.dataset import DetectionDataset, Problem
 from tdtrack.data.eth import read_eth
 from tdtrack.data.jde import LABEL_FOLDER, find_label_folders, label_of, read_jde
-from tdtrack.data.mot import scan_mot
+from tdtrack.data.mot import read_mot
 from tdtrack.data.prw import read_prw
 from tdtrack.data.reading import IMAGE_SUFFIXES, Request, path_inside
 from tdtrack.data.visdrone import read_visdrone
@@ -73,12 +73,12 @@ def _has_jde(path: Path) -> bool:
 
 
 FORMATS: dict[DataFormat, Format] = {
-    "coco": Format("COCO", "a .json file", lambda path: path.is_file() and path.suffix.lower() == ".json", scan_coco),
+    "coco": Format("COCO", "a .json file", lambda path: path.is_file() and path.suffix.lower() == ".json", read_coco),
     "mot": Format(
         "MOT",
         "seqinfo.ini in the folder or one below it",
         lambda path: (path / "seqinfo.ini").is_file() or any(path.glob("*/seqinfo.ini")),
-        scan_mot,
+        read_mot,
         splits=tuple(sequence_sets()),
         own_images=True,
     ),

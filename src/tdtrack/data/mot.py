@@ -25,10 +25,10 @@ __all__ = [
     "MotSequence",
     "SequenceInfo",
     "find_sequences",
+    "read_mot",
     "read_mot_rows",
     "read_sequence",
     "read_sequence_info",
-    "scan_mot",
 ]
 
 PEDESTRIAN = 1
@@ -210,7 +210,7 @@ def _frame_number(path: Path) -> int:
     return int(path.stem)
 
 
-def scan_mot(request: Request) -> tuple[DetectionDataset, list[Problem]]:
+def read_mot(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     """Read the ground-truth boxes of MOT sequences and forget who is who.
 
     Flagged pedestrians, and flagged boxes of files without classes (MOT15), are objects. Pedestrians without a flag and the
