@@ -9,6 +9,7 @@ from typing import Any
 
 from tdtrack.calibrate import calibrate_model
 from tdtrack.config import DataSource, OptimizerConfig, TrainConfig
+from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.data import load_dataset
 from tdtrack.data.coco import write_coco
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
@@ -28,10 +29,14 @@ class TeachData:
     """The user's data.
 
     Attributes:
-        data: COCO JSON file or folder of MOTChallenge sequences.
-        images: folder the file names of a COCO file are relative to.
-        val_data: data set to validate on; empty holds out every tenth image of ``data``.
+        data: file or folder of a data set of any layout.
+        images: folder that image names are relative to, as in ``load_dataset``.
+        val_data: data set to validate on; empty is ``data``: its ``val_split`` if that is named, or every tenth image.
         val_images: its image folder.
+        val_split: its part, as in ``load_dataset``.
+        format: layout of both, as in ``load_dataset``.
+        split: part of ``data``, as in ``load_dataset``.
+        box: which of a person's boxes, as in ``load_dataset``.
         skip_bad: drop what ``tdtrack doctor`` reports instead of stopping.
     """
 
@@ -39,6 +44,10 @@ class TeachData:
     images: str = ""
     val_data: str = ""
     val_images: str = ""
+    val_split: str = ""
+    format: DataFormat = "auto"
+    split: str = ""
+    box: BoxKind = "full"
     skip_bad: bool = False
 
 
@@ -110,11 +119,7 @@ def teach(data: TeachData, teacher: Teacher, settings: dict[str, Any]) -> TeachR
         ConfigError: the run folder holds a run with other settings.
     """
     out = Path(settings["out"])
-    dataset = load_dataset(data.data, data.images, skip_bad=data.skip_bad)
-    if data.val_data:
-        held_out = load_dataset(data.val_data, data.val_images, skip_bad=data.skip_bad)
-    else:
-        dataset, held_out = _split(dataset)
+    dataset, held_out = _load_both(data)
     sources = [_write_source(part, out / "data", name, teacher) for part, name in ((dataset, "train"), (held_out, "val"))]
     config = TrainConfig(**{**settings, "train": (sources[0],), "validation": (sources[1],)})
     config = replace(config, model=replace(config.model, classes=dataset.classes), optimizer=_fit_schedule(config.optimizer))
@@ -127,6 +132,20 @@ def teach(data: TeachData, teacher: Teacher, settings: dict[str, Any]) -> TeachR
 def _fit_schedule(optimizer: OptimizerConfig) -> OptimizerConfig:
     """A user who only shortens the training keeps a warm-up that fits into it."""
     return replace(optimizer, warmup_steps=min(optimizer.warmup_steps, optimizer.steps // 5))
+
+
+def _load_both(data: TeachData) -> tuple[DetectionDataset, DetectionDataset]:
+    """Return the images to learn from, and those to validate on."""
+
+    def load(path: str, images: str, split: str) -> DetectionDataset:
+        return load_dataset(path, images, format=data.format, split=split, box=data.box, skip_bad=data.skip_bad)
+
+    dataset = load(data.data, data.images, data.split)
+    if data.val_data:
+        return dataset, load(data.val_data, data.val_images, data.val_split)
+    if data.val_split:
+        return dataset, load(data.data, data.images, data.val_split)
+    return _split(dataset)
 
 
 def _split(dataset: DetectionDataset) -> tuple[DetectionDataset, DetectionDataset]:

@@ -1,20 +1,22 @@
-"""One tracking job: a source or saved detections in, tracks on disk out."""
+"""Tracking jobs: sources or saved detections in, tracks on disk out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdtrack.association import Tracker
+from tdtrack.benchmarks import scene_of
 from tdtrack.config import AssociationConfig
-from tdtrack.errors import ConfigError
+from tdtrack.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from tdtrack.runtime.engine import Engine
     from tdtrack.runtime.pipeline import TrackSummary
 
-__all__ = ["TrackRequest", "association_for", "run_track"]
+__all__ = ["TrackRequest", "association_for", "run_track", "track_sequences"]
 
 METHODS = ("fairmot", "motion")
 DEFAULT_FRAME_RATE = 30.0  # saved detections do not know theirs; FairMOT's lost time is 30 frames at 30 fps
@@ -92,9 +94,47 @@ def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
         raise ConfigError("pass either a SOURCE or --detections FILE.npz")
     if request.detections is not None:
         return _track_saved(request, request.detections, overrides)
-    if request.model is None:
-        raise ConfigError(f"tracking {request.source} needs --model, a run folder or model file made by tdtrack train or teach")
-    return _track_source(request, str(request.source), request.model, overrides)
+    return _track_source(request, str(request.source), _load(request, overrides), overrides)
+
+
+def track_sequences(
+    request: TrackRequest, sequences: Sequence[str], overrides: dict[str, Any]
+) -> Iterator[tuple[str, TrackSummary]]:
+    """Track sequences of a MOTChallenge folder, one after the other, with one model.
+
+    MOT17 ships each scene once per public detector. Copies show the same frames, so a scene of which several are asked for is
+    tracked once, under the scene's name (``MOT17-02.txt``): evaluation and submission take it for each copy.
+
+    Args:
+        request: its source is the folder that holds the sequences.
+        sequences: their names.
+        overrides: settings of ``AssociationConfig`` by name.
+
+    Yields:
+        Name and summary of each result, as soon as it is written.
+
+    Raises:
+        DataError: the folder lacks a sequence; all are looked for before the first is tracked.
+        ConfigError: the request contradicts itself.
+        MediaError: a sequence cannot be read.
+        OutputError: results cannot be written.
+    """
+    if request.source is None or request.detections is not None:
+        raise ConfigError("--sequences needs a SOURCE, the folder that holds them, and no --detections")
+    scenes: dict[str, list[str]] = {}
+    for name in dict.fromkeys(sequences):
+        scenes.setdefault(scene_of(name), []).append(name)
+    folders = {}
+    for scene, copies in scenes.items():
+        present = [name for name in copies if (Path(request.source) / name).is_dir()]
+        if not present:
+            raise DataError(
+                f"{request.source}: no sequence {' or '.join(copies)} here; name the folder that holds the sequences"
+            )
+        folders[copies[0] if len(copies) == 1 else scene] = Path(request.source) / present[0]
+    loaded = _load(request, overrides)
+    for name, folder in folders.items():
+        yield name, _track_source(request, str(folder), loaded, overrides, name)
 
 
 def _track_saved(request: TrackRequest, path: str, overrides: dict[str, Any]) -> TrackSummary:
@@ -106,12 +146,15 @@ def _track_saved(request: TrackRequest, path: str, overrides: dict[str, Any]) ->
     return track_detections(read_detections_npz(path), tracker, Path(request.out))
 
 
-def _track_source(request: TrackRequest, name: str, model: str, overrides: dict[str, Any]) -> TrackSummary:
+def _track_source(
+    request: TrackRequest, place: str, loaded: tuple[Engine, float | None], overrides: dict[str, Any], name: str = ""
+) -> TrackSummary:
+    """Track one source; results take its own name unless another is given."""
     from tdtrack.runtime.pipeline import track_source
     from tdtrack.runtime.sources import open_source
 
-    engine, ceiling = _engine(request, model, float(overrides.get("min_score", AssociationConfig.min_score)))
-    source = open_source(name, frame_rate=request.frame_rate)
+    engine, ceiling = loaded
+    source = open_source(place, frame_rate=request.frame_rate)
     config = association_for(request.association, overrides, ceiling)
     tracker = Tracker(config, frame_rate=source.frame_rate)
     out = Path(request.out)
@@ -119,19 +162,21 @@ def _track_source(request: TrackRequest, name: str, model: str, overrides: dict[
         source,
         engine,
         tracker,
-        mot_path=out / f"{source.name}.txt",
-        jsonl_path=out / f"{source.name}.jsonl",
-        video_path=out / f"{source.name}.mp4" if request.video else None,
+        mot_path=out / f"{name or source.name}.txt",
+        jsonl_path=out / f"{name or source.name}.jsonl",
+        video_path=out / f"{name or source.name}.mp4" if request.video else None,
         max_frames=request.max_frames,
     )
 
 
-def _engine(request: TrackRequest, model: str, min_score: float) -> tuple[Engine, float | None]:
+def _load(request: TrackRequest, overrides: dict[str, Any]) -> tuple[Engine, float | None]:
     """Load the model, and the teacher in front of it for two-stage tracking; its ceiling goes with its embeddings."""
     from tdtrack.runtime.engine import load_engine
     from tdtrack.runtime.two_stage import TwoStageEngine
 
-    detector = load_engine(model, device=request.device)
+    if request.model is None:
+        raise ConfigError(f"tracking {request.source} needs --model, a run folder or model file made by tdtrack train or teach")
+    detector = load_engine(request.model, device=request.device)
     appearance = detector.metadata.get("appearance", {})
     if not request.two_stage:
         return detector, appearance.get("max_appearance_cost")
@@ -140,4 +185,5 @@ def _engine(request: TrackRequest, model: str, min_score: float) -> tuple[Engine
     from tdtrack.teacher import load_teacher
 
     teacher = load_teacher(request.teacher, request.weights, request.device)
+    min_score = float(overrides.get("min_score", AssociationConfig.min_score))
     return TwoStageEngine(detector, teacher, min_embed_score=min_score), appearance.get("teacher_max_appearance_cost")

@@ -19,9 +19,10 @@ from PIL import Image as PillowImage
 from media_files import cut, moving_squares, write_video
 from tdtrack.association import Tracker
 from tdtrack.config import AssociationConfig, ModelConfig
-from tdtrack.errors import OutputError
+from tdtrack.errors import ConfigError, DataError, OutputError
 from tdtrack.model import JointModel, save_model
 from tdtrack.runtime import TrackSummary, TwoStageEngine, load_engine, open_source, track_source
+from tdtrack.track import TrackRequest, track_sequences
 from tdtrack.types import FloatArray, Image
 
 EVERYTHING = AssociationConfig(min_score=0.0)
@@ -168,3 +169,23 @@ def test_a_real_sequence_runs_through(tmp_path: Path, model: Path, shared_data: 
     check_results(tmp_path / "out", "MOT17-09-FRCNN", summary.frames)
     assert summary.truncated is not None
     assert "525 frames are promised" in summary.truncated
+
+
+def test_sequences_are_tracked_with_one_model_and_a_scene_once(model: Path, tmp_path: Path) -> None:
+    root = tmp_path / "MOT17"
+    for name in ("MOT17-02-DPM", "MOT17-02-FRCNN", "MOT17-04-DPM", "MOT17-05-DPM"):
+        (root / name / "img1").mkdir(parents=True)
+        info = "frameRate=10\nseqLength=2\nimWidth=64\nimHeight=48\n"
+        (root / name / "seqinfo.ini").write_text(f"[Sequence]\nname={name}\n{info}")
+        for frame in (1, 2):
+            PillowImage.new("RGB", (64, 48), (80, 90, 100)).save(root / name / "img1" / f"{frame:06d}.jpg")
+    request = TrackRequest(source=str(root), model=str(model), out=str(tmp_path / "out"), video=False, device="cpu")
+    names = ("MOT17-02-DPM", "MOT17-02-FRCNN", "MOT17-02-SDP", "MOT17-04-DPM")
+    done = dict(track_sequences(request, names, {"min_score": 0.0}))
+    assert list(done) == ["MOT17-02", "MOT17-04-DPM"]
+    assert all(summary.frames == 2 for summary in done.values())
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.txt")) == ["MOT17-02.txt", "MOT17-04-DPM.txt"]
+    with pytest.raises(DataError, match="no sequence MOT17-09-DPM here"):
+        next(track_sequences(request, ("MOT17-02-DPM", "MOT17-09-DPM"), {}))
+    with pytest.raises(ConfigError, match="--sequences needs a SOURCE"):
+        next(track_sequences(TrackRequest(out="x"), names, {}))

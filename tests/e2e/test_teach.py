@@ -10,7 +10,9 @@ import yaml
 
 pytest.importorskip("torch", reason="training needs the extra tdtrack[train]")
 
+from layouts import put
 from tdtrack.config import TrainConfig
+from tdtrack.data import load_dataset
 from tdtrack.errors import DataError
 from tdtrack.model import read_metadata
 from tdtrack.teach import TeachData, laptop_settings, teach
@@ -53,3 +55,19 @@ def test_laptop_settings_are_the_recipe() -> None:
     for name, value in settings.items():
         group, _, setting = name.rpartition(".")
         assert (recipe[group] if group else recipe)[setting] == value, name
+
+
+def test_a_layout_with_parts_validates_on_the_part_that_is_named(tmp_path: Path) -> None:
+    write_images(tmp_path / "boxes", 6)
+    dataset = load_dataset(tmp_path / "boxes" / "annotations.json")
+    for position, image in enumerate(dataset.images):
+        part = "val" if position < 2 else "train"
+        sides = [((x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1) for x1, y1, x2, y2 in image.xyxy.tolist()]
+        rows = [f"0 {x / image.width} {y / image.height} {w / image.width} {h / image.height}\n" for x, y, w, h in sides]
+        put(tmp_path / "yolo" / "images" / part / image.path.name, image.path.read_bytes())
+        put(tmp_path / "yolo" / "labels" / part / f"{image.path.stem}.txt", "".join(rows))
+    data = put(tmp_path / "yolo" / "data.yaml", "train: images/train\nval: images/val\nnames: [person]\n")
+    settings = tiny_settings(tmp_path / "run")
+    result = teach(TeachData(str(data), val_split="val"), load_teacher(COLOUR_TEACHERS["colour"]), settings)
+    assert result.report.num_images == 2
+    assert read_metadata(result.model)["classes"] == ["person"]

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from tdtrack.data import load_dataset
 from tdtrack.data.checks import check_boxes
-from tdtrack.data.coco import read_coco, write_coco
+from tdtrack.data.coco import write_coco
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, images_from_columns
 from tdtrack.data.images import PAD_COLOUR, fit_image
 
@@ -84,7 +85,7 @@ def test_coco_gives_back_every_box_to_the_bit(rows: list[tuple[float, float, flo
         image = AnnotatedImage(3, path, WIDTH, HEIGHT, np.arange(5, 5 + n), xyxy, np.arange(n) % 2, ignore)
         dataset = DetectionDataset("x", ("a", "b"), (image,), "", "")
         write_coco(Path(folder) / "x.json", dataset.images, dataset.classes, images_dir=folder)
-        again = read_coco(Path(folder) / "x.json", folder)
+        again = load_dataset(Path(folder) / "x.json", folder)
     np.testing.assert_array_equal(again.images[0].xyxy, xyxy)
     assert again.fingerprint() == dataset.fingerprint()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from layouts import LAYOUTS, Box
 from tdtrack import cli
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError
@@ -30,7 +31,7 @@ def one_box_per_frame(path: Path, frames: int) -> Path:
 def test_the_overview_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    assert len(cli.VERBS) == 9
+    assert len(cli.VERBS) == 11
     for name, verb in cli.VERBS.items():
         assert f"  {name} " in out and verb.summary in out
 
@@ -131,3 +132,34 @@ def test_the_calibrated_ceiling_serves_unless_the_user_sets_one() -> None:
     assert association_for("motion", {"min_score": 0.3}, 0.2).method == "motion"
     with pytest.raises(ConfigError, match="unknown association"):
         association_for("nearest", {}, None)
+
+
+def test_a_layout_its_part_and_its_boxes_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    people = [[Box(5, 6, 20, 40), Box(30, 10, 10, 30)]]
+    path = LAYOUTS["crowdhuman"].write(tmp_path / "crowdhuman", people, 1)
+    status, out, _ = run(capsys, "doctor", path, "--box", "head", "--format", "crowdhuman")
+    assert status == 0 and "CrowdHuman" in out and "max 10" in out  # a quarter of 40 pixels
+    path = LAYOUTS["prw"].write(tmp_path / "prw", people, 1)
+    status, out, _ = run(capsys, "doctor", path, "--split", "test", "--json", tmp_path / "prw.json")
+    assert status == 0 and json.loads((tmp_path / "prw.json").read_text())["facts"]["images"] == 1
+    status, _, err = run(capsys, "doctor", path, "--split", "dev")
+    assert status == 2 and "PRW has no split 'dev'; its splits are train, test, all" in err
+    status, _, err = run(capsys, "doctor", path, "--format", "pwr")
+    assert status == 2 and "pwr" in err and "cuhk-sysu" in err
+
+
+def test_every_verb_that_names_data_takes_a_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in ("annotate", "doctor", "evaluate", "teach"):
+        with pytest.raises(SystemExit):
+            cli.main([verb, "--help"])
+        text = capsys.readouterr().out
+        assert all(option in text for option in ("--images", "--format", "--split", "--box")), verb
+
+
+def test_tracks_are_chosen_by_sequence_and_data_by_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = run(capsys, "evaluate", "--gt", tmp_path, "--model", "run", "--sequences", "MOT15-val")
+    assert status == 2 and "with --model pass --split" in err
+    status, _, err = run(capsys, "evaluate", "--gt", tmp_path, "--results", tmp_path, "--split", "MOT15-val")
+    assert status == 2 and "with --results pass --sequences" in err
+    status, _, err = run(capsys, "track", "--out", tmp_path, "--sequences", "MOT15-val")
+    assert status == 2 and "--sequences needs a SOURCE" in err

@@ -11,7 +11,8 @@ import PIL.Image
 import pytest
 
 from tdtrack.data import load_dataset
-from tdtrack.data.coco import inspect_coco, read_coco, write_coco
+from tdtrack.data.coco import write_coco
+from tdtrack.data.load import inspect_dataset
 from tdtrack.errors import DataError, OutputError
 
 
@@ -56,14 +57,14 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def kinds(folder: Folder, **settings: Any) -> list[str]:
-    return [problem.kind for problem in inspect_coco(folder.file, folder.images, **settings)[1]]
+    return [problem.kind for problem in inspect_dataset(folder.file, folder.images, **settings)[2]]
 
 
 def test_what_is_right_is_read(folder: Folder) -> None:
     folder.content["info"] = {"description": "mine", "url": "http://example.org"}
     folder.content["licenses"] = [{"id": 1, "name": "CC0"}, {"id": 2, "name": "CC0"}]
     folder.write()
-    dataset = read_coco(folder.file, folder.images)
+    dataset = load_dataset(folder.file, folder.images)
     assert dataset.name == "train"
     assert dataset.classes == ("dog", "person")  # in order of category id
     assert [image.image_id for image in dataset.images] == [1, 2]
@@ -73,7 +74,7 @@ def test_what_is_right_is_read(folder: Folder) -> None:
     assert dataset.images[1].class_id.tolist() == [0]
     assert dataset.annotation_id.tolist() == [1, 2]
     assert (dataset.licence, dataset.source) == ("CC0", "mine, http://example.org, train.json")
-    assert inspect_coco(folder.file, folder.images)[1] == []
+    assert inspect_dataset(folder.file, folder.images)[2] == []
 
 
 def test_images_are_found_beside_the_file(folder: Folder) -> None:
@@ -84,20 +85,20 @@ def test_a_size_that_is_not_stated_is_the_files(folder: Folder) -> None:
     for image in folder.content["images"]:
         del image["width"], image["height"]
     folder.write()
-    image = read_coco(folder.file, folder.images).images[0]
+    image = load_dataset(folder.file, folder.images).images[0]
     assert (image.width, image.height) == (100, 80)
 
 
 @pytest.mark.parametrize("mark", ["iscrowd", "ignore"])
 def test_crowds_and_ignore_marks_become_ignore_regions(folder: Folder, mark: str) -> None:
     folder.add(**{mark: 1})
-    assert read_coco(folder.file, folder.images).images[0].ignore.tolist() == [False, True]
+    assert load_dataset(folder.file, folder.images).images[0].ignore.tolist() == [False, True]
 
 
 def test_broken_json_names_line_and_column(folder: Folder) -> None:
     folder.file.write_text('{"images": [],\n "annotations": [1 2]}')
     with pytest.raises(DataError, match=r"train\.json: broken JSON at line 2, column 20: Expecting ',' delimiter"):
-        read_coco(folder.file, folder.images)
+        load_dataset(folder.file, folder.images)
     assert kinds(folder) == ["unusable-data-set"]
 
 
@@ -116,25 +117,25 @@ def test_broken_json_names_line_and_column(folder: Folder) -> None:
 def test_what_is_no_coco_file_is_refused(folder: Folder, content: bytes, message: str) -> None:
     folder.file.write_bytes(content)
     with pytest.raises(DataError, match=message):
-        read_coco(folder.file, folder.images)
+        load_dataset(folder.file, folder.images)
 
 
 def test_a_missing_file_and_a_missing_folder_are_named(folder: Folder) -> None:
-    with pytest.raises(DataError, match=r"nope\.json: cannot read the annotations: No such file"):
-        read_coco("nope.json", folder.images)
+    with pytest.raises(DataError, match=r"nope\.json: there is no such file or folder"):
+        load_dataset("nope.json", folder.images)
     with pytest.raises(DataError, match=r"image folder .*nowhere does not exist; pass .*--images"):
-        read_coco(folder.file, folder.images / "nowhere")
+        load_dataset(folder.file, folder.images / "nowhere")
 
 
 def test_an_empty_data_set_is_refused(folder: Folder) -> None:
     folder.content["annotations"] = []
     folder.write()
     with pytest.raises(DataError, match=r"train\.json: the data set has 2 images but no boxes$"):
-        read_coco(folder.file, folder.images)
+        load_dataset(folder.file, folder.images)
     folder.content["images"] = []
     folder.write()
     with pytest.raises(DataError, match="the data set has no images"):
-        read_coco(folder.file, folder.images, skip_bad=True)
+        load_dataset(folder.file, folder.images, skip_bad=True)
 
 
 def test_a_data_set_of_which_nothing_is_left_says_why(folder: Folder) -> None:
@@ -143,7 +144,7 @@ def test_a_data_set_of_which_nothing_is_left_says_why(folder: Folder) -> None:
     with pytest.raises(
         DataError, match=r"no images; what it had cannot be used, first: image 2: image file .*b\.png does not exist"
     ):
-        read_coco(folder.file, folder.images, skip_bad=True)
+        load_dataset(folder.file, folder.images, skip_bad=True)
 
 
 NAN = float("nan")
@@ -176,8 +177,8 @@ def test_a_bad_annotation_stops_reading_or_is_skipped(folder: Folder, fields: di
     folder.add(**fields)
     assert kinds(folder) == [kind]
     with pytest.raises(DataError, match=rf"train\.json: annotation.*: .*{message}.*; fix it or pass --skip-bad-boxes$"):
-        read_coco(folder.file, folder.images)
-    dataset = read_coco(folder.file, folder.images, skip_bad=True)
+        load_dataset(folder.file, folder.images)
+    dataset = load_dataset(folder.file, folder.images, skip_bad=True)
     assert dataset.annotation_id.tolist() == [1, 2]
     np.testing.assert_array_equal(dataset.images[0].xyxy, [[10, 20, 40, 60]])
 
@@ -186,7 +187,7 @@ def test_the_message_is_one_sentence_with_place_value_and_remedy(folder: Folder,
     folder.add(bbox=(431, 88, 0, 32))
     monkeypatch.chdir(folder.file.parent)
     with pytest.raises(DataError) as caught:
-        read_coco("train.json", "images")
+        load_dataset("train.json", "images")
     assert (
         str(caught.value) == "train.json: annotation 1412: box (431, 88, 0, 32) has no width; fix it or pass --skip-bad-boxes"
     )
@@ -196,13 +197,13 @@ def test_further_problems_are_counted(folder: Folder) -> None:
     folder.add(bbox=(1, 1, 0, 1))
     folder.add(annotation_id=5, bbox=(1, 1, 0, 1))
     with pytest.raises(DataError, match=r"--skip-bad-boxes \(1 more; tdtrack doctor lists them\)$"):
-        read_coco(folder.file, folder.images)
+        load_dataset(folder.file, folder.images)
 
 
 @pytest.mark.parametrize("reach", [0.5, 1.0, 1.5, 30.0])
 def test_a_box_over_the_border_is_cut_and_said_beyond_a_pixel(folder: Folder, reach: float) -> None:
     folder.add(bbox=(-reach, 70, 50 + reach, 10 + reach))
-    dataset = read_coco(folder.file, folder.images)
+    dataset = load_dataset(folder.file, folder.images)
     np.testing.assert_array_equal(dataset.images[0].xyxy[1], [0, 70, 50, 80])
     assert kinds(folder) == (["box-clipped"] if reach > 1 else [])
 
@@ -243,8 +244,8 @@ def test_a_bad_image_goes_with_its_boxes(folder: Folder, damage: Any, kind: str,
     with pytest.raises(
         DataError, match=rf"train\.json: image 1: image file .*a\.png.* {message}.*\(it has 1 boxes\); fix it or pass"
     ):
-        read_coco(folder.file, folder.images)
-    dataset = read_coco(folder.file, folder.images, skip_bad=True)
+        load_dataset(folder.file, folder.images)
+    dataset = load_dataset(folder.file, folder.images, skip_bad=True)
     assert dataset.annotation_id.tolist() == [2]
     assert [image.image_id for image in dataset.images] == [2]
 
@@ -276,28 +277,28 @@ def test_bad_image_and_category_records_are_named(folder: Folder) -> None:
         "image-malformed",
         "image-malformed",
     ]
-    assert [image.image_id for image in read_coco(folder.file, folder.images, skip_bad=True).images] == [1, 2, 3]
+    assert [image.image_id for image in load_dataset(folder.file, folder.images, skip_bad=True).images] == [1, 2, 3]
 
 
 def test_writing_and_reading_again_gives_the_same_data_set(folder: Folder, tmp_path: Path) -> None:
     folder.add(bbox=(0.1, 0.7, 33.3, 77.77), iscrowd=1)
-    dataset = read_coco(folder.file, folder.images)
+    dataset = load_dataset(folder.file, folder.images)
     write_coco(
         tmp_path / "again.json", dataset.images, dataset.classes, images_dir=folder.images, licence="CC0", description="d"
     )
-    again = read_coco(tmp_path / "again.json", folder.images)
+    again = load_dataset(tmp_path / "again.json", folder.images)
     assert again.fingerprint() == dataset.fingerprint()
     assert again.licence == "CC0"
 
 
 def test_an_image_outside_the_folder_cannot_be_written(folder: Folder, tmp_path: Path) -> None:
-    images = read_coco(folder.file, folder.images).images
+    images = load_dataset(folder.file, folder.images).images
     with pytest.raises(OutputError, match=r"a\.png does not lie in"):
         write_coco(tmp_path / "x.json", images, ("dog", "person"), images_dir=tmp_path / "elsewhere")
 
 
 def test_writing_where_no_one_can_write_is_an_output_error(folder: Folder) -> None:
-    images = read_coco(folder.file, folder.images).images
+    images = load_dataset(folder.file, folder.images).images
     with pytest.raises(OutputError, match="cannot write"):
         write_coco(folder.file / "x.json", images, ("dog", "person"), images_dir=folder.images)
 

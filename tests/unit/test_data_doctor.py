@@ -65,7 +65,7 @@ def test_a_data_set_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     assert report.lines()[1] == "unusable-data-set: 1, nothing can be read as it is"
     assert "broken JSON at line 1, column 2" in report.lines()[2]
     (tmp_path / "folder").mkdir()
-    assert "no MOT sequence here" in inspect(tmp_path / "folder").lines()[-1]
+    assert "no known layout: looked for" in inspect(tmp_path / "folder").lines()[-1]
 
 
 def test_nothing_there_is_an_error(tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
 
+from tdtrack.benchmarks import named_sequences
 from tdtrack.data import load_dataset
-from tdtrack.data.mot import find_sequences, inspect_mot, read_mot_dataset, read_mot_rows, read_sequence, read_sequence_info
-from tdtrack.errors import DataError
+from tdtrack.data.load import inspect_dataset
+from tdtrack.data.mot import find_sequences, read_mot_rows, read_sequence, read_sequence_info
+from tdtrack.errors import ConfigError, DataError
 
 SEQINFO = "[Sequence]\nname={name}\nimDir=img1\nframeRate=25\nseqLength={length}\nimWidth=100\nimHeight=80\nimExt=.jpg\n"
 GT17 = """\
@@ -166,22 +169,55 @@ def test_a_detection_data_set_forgets_identities(tmp_path: Path) -> None:
     assert first.ignore.tolist() == [False, True, True]  # pedestrian, unflagged pedestrian, distractor; the car is background
     np.testing.assert_array_equal(second.xyxy, [[0, 20, 25, 60]])  # cut at the border
     assert dataset.classes == ("person",)
-    assert [problem.kind for problem in inspect_mot(tmp_path)[1]] == ["box-clipped"]
+    assert [problem.kind for problem in inspect_dataset(tmp_path)[2]] == ["box-clipped"]
 
 
 def test_mot15_flags_without_classes(tmp_path: Path) -> None:
     make_sequence(tmp_path, "a", gt="1,1,10,20,30,40,1,-1,-1,-1\n1,2,10,20,30,40,0,1.5,2,3\n")
-    assert read_mot_dataset(tmp_path).images[0].ignore.tolist() == [False, True]
+    assert load_dataset(tmp_path).images[0].ignore.tolist() == [False, True]
 
 
 def test_the_copies_of_a_mot17_scene_are_read_once(tmp_path: Path) -> None:
     for detector in ("DPM", "FRCNN", "SDP"):
         make_sequence(tmp_path, f"MOT17-02-{detector}")
-    dataset, problems = inspect_mot(tmp_path)
+    _, dataset, problems = inspect_dataset(tmp_path)
     assert dataset is not None
     assert len(dataset) == 2
     assert [problem.kind for problem in problems if problem.kind != "box-clipped"] == ["scene-twice", "scene-twice"]
-    assert len(read_mot_dataset(tmp_path)) == 2
+    assert len(load_dataset(tmp_path)) == 2
+
+
+def test_a_named_set_takes_its_sequences_and_keeps_the_ids(tmp_path: Path) -> None:
+    names = named_sequences("MOT15-val")
+    gt = "1,1,10,20,30,40,1,-1,-1,-1\n"
+    for name in (*names, "Venice-2"):
+        make_sequence(tmp_path, name, gt=gt)
+    whole, part = load_dataset(tmp_path), load_dataset(tmp_path, split="MOT15-val")
+    assert (len(whole), len(part), part.name) == (14, 12, "MOT15-val")
+    assert set(part.annotation_id) < set(whole.annotation_id)
+    assert all(image.path.parent.parent.name in names for image in part.images)
+    shutil.rmtree(tmp_path / "KITTI-13")
+    with pytest.raises(DataError, match="KITTI-13 of MOT15-val are not here; name the folder that holds all of MOT15-val"):
+        load_dataset(tmp_path, split="MOT15-val")
+    with pytest.raises(ConfigError, match="MOT has no split 'val'; its splits are MOT15-train, "):
+        load_dataset(tmp_path, split="val")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("seqLength=1000000", "seqLength is 1000000; a sequence may have 999999 frames, split it"),
+        ("imDir=../other", r"imDir '\.\./other' leads out of the sequence's folder"),
+        ("imDir=/etc", "imDir '/etc' leads out"),
+    ],
+)
+def test_a_seqinfo_that_asks_for_too_much_is_refused(line: str, message: str, tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path)
+    key = line.partition("=")[0]
+    lines = [line if old.startswith(f"{key}=") else old for old in (folder / "seqinfo.ini").read_text().splitlines()]
+    (folder / "seqinfo.ini").write_text("\n".join(lines))
+    with pytest.raises(DataError, match=message):
+        read_sequence(folder)
 
 
 @pytest.mark.parametrize(
@@ -194,42 +230,42 @@ def test_the_copies_of_a_mot17_scene_are_read_once(tmp_path: Path) -> None:
 )
 def test_a_bad_row_stops_reading_or_is_skipped(tmp_path: Path, row: str, kind: str, message: str) -> None:
     make_sequence(tmp_path, "a", gt=f"1,1,10,20,30,40,1,1,1\n{row}\n")
-    assert [problem.kind for problem in inspect_mot(tmp_path)[1]] == [kind]
+    assert [problem.kind for problem in inspect_dataset(tmp_path)[2]] == [kind]
     with pytest.raises(DataError, match=rf"a/gt/gt\.txt:2: .*{message}.*; fix it or pass --skip-bad-boxes"):
-        read_mot_dataset(tmp_path)
-    assert read_mot_dataset(tmp_path, skip_bad=True).annotation_id.tolist() == [1_000_000_001]
+        load_dataset(tmp_path)
+    assert load_dataset(tmp_path, skip_bad=True).annotation_id.tolist() == [1_000_000_001]
 
 
 def test_an_unreadable_frame_stops_reading_or_is_skipped(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path, "a")
     (folder / "img1" / "000002.jpg").write_text("no image")
     with pytest.raises(DataError, match=r"a: frame 2: image file .* not an image of a known format"):
-        read_mot_dataset(tmp_path)
-    assert len(read_mot_dataset(tmp_path, skip_bad=True)) == 1
+        load_dataset(tmp_path)
+    assert len(load_dataset(tmp_path, skip_bad=True)) == 1
 
 
 def test_frames_of_another_size_are_refused(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path, "a")
     PIL.Image.new("RGB", (80, 100)).save(folder / "img1" / "000001.jpg")
     with pytest.raises(DataError, match="is 80x100, the annotations say 100x80; its orientation tag turns it"):
-        read_mot_dataset(tmp_path)
+        load_dataset(tmp_path)
 
 
 def test_empty_sequences_are_refused(tmp_path: Path) -> None:
     folder = make_sequence(tmp_path, "a", frames=())
     with pytest.raises(DataError, match="no images; a sequence keeps its frames in img1"):
-        read_mot_dataset(tmp_path)
+        load_dataset(tmp_path)
     PIL.Image.new("RGB", (100, 80)).save(folder / "img1" / "000005.jpg")
     with pytest.raises(DataError, match="1 images but no boxes"):
-        read_mot_dataset(tmp_path)
+        load_dataset(tmp_path)
     (folder / "gt" / "gt.txt").unlink()
     with pytest.raises(DataError, match=r"gt\.txt: cannot read the MOT file"):
-        read_mot_dataset(tmp_path)
+        load_dataset(tmp_path)
 
 
 def test_a_folder_brings_its_own_images(tmp_path: Path) -> None:
     make_sequence(tmp_path, "a")
-    with pytest.raises(DataError, match="leave --images x out"):
+    with pytest.raises(ConfigError, match="leave --images x out"):
         load_dataset(tmp_path, "x")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tdtrack.benchmarks import DETECTORS, named_sequences
 from tdtrack.errors import ConfigError, DataError, MissingExtraError
 from tdtrack.evaluation.table import COLUMNS, format_table
 from tdtrack.evaluation.tracking import evaluate_tracking
@@ -123,6 +124,23 @@ def test_places_of_results(tmp_path: Path, place: str) -> None:
     where = file if place == "FILE" else tmp_path / "r"
     assert evaluate_tracking(gt, where).overall["MOTA"] == 1.0
     assert evaluate_tracking(gt / "gt", where).overall["MOTA"] == 1.0
+
+
+def test_one_result_of_a_scene_is_measured_for_each_detector(tmp_path: Path) -> None:
+    for detector in DETECTORS:
+        sequence(tmp_path / "gt", f"MOT17-02-{detector}", MOT17)
+    results = result(tmp_path / "r", "MOT17-02.txt", TRACK)
+    result(results, "MOT17-02-SDP.txt", TRACK.splitlines()[0])
+    report = evaluate_tracking(tmp_path / "gt", results)
+    assert list(report.sequences) == ["MOT17-02-DPM", "MOT17-02-FRCNN", "MOT17-02-SDP"]
+    assert [report.sequences[name]["CLR_TP"] for name in report.sequences] == [10, 10, 1]
+    only = evaluate_tracking(tmp_path / "gt", results, sequences=["MOT17-02-SDP"])
+    assert only.overall["CLR_TP"] == 1
+    with pytest.raises(DataError, match="has no sequence MOT17-04-DPM"):
+        evaluate_tracking(tmp_path / "gt", results, sequences=named_sequences("MOT17-train"))
+    result(results, "MOT17-04.txt", TRACK)
+    with pytest.raises(DataError, match=r"MOT17-04\.txt has no ground truth"):
+        evaluate_tracking(tmp_path / "gt", results)
 
 
 def test_plain_folder_takes_its_length_from_the_files(tmp_path: Path) -> None:

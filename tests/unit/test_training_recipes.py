@@ -9,16 +9,17 @@ import pytest
 from jsonargparse import ArgumentParser
 
 from tdtrack.config import DataSource, OptimizerConfig, TrainConfig
+from tdtrack.data.formats import FORMATS
 
 FOLDER = Path(__file__).resolve().parents[2] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
 
 
-def parse(path: Path) -> TrainConfig:
+def parse(*paths: Path) -> TrainConfig:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(TrainConfig)
-    parsed = parser.instantiate(parser.parse_args(["--config", str(path)]))
+    parsed = parser.instantiate(parser.parse_args([word for path in paths for word in ("--config", str(path))]))
     settings = dict(vars(parsed))
     settings.pop("config")
     settings["train"] = settings["train"] or (DataSource("filled in by a script"),)
@@ -29,6 +30,20 @@ def test_all_recipes_are_found() -> None:
     names = {path.stem for path in RECIPES}
     assert {"paper-table1", "paper-benchmark", "paper-mot20-finetune", "laptop-people", "laptop-tiny"} <= names
     assert len(RECIPES) >= 5
+
+
+def test_the_papers_training_data_are_parts_of_a_recipe() -> None:
+    table1 = parse(FOLDER / "paper-table1.yaml", FOLDER / "data" / "base-train-set.yaml")
+    benchmark = parse(FOLDER / "paper-benchmark.yaml", FOLDER / "data" / "benchmark-train-set.yaml")
+    names = ["ETH", "CityPersons", "Caltech", "MOT17", "CUHK-SYSU", "PRW"]
+    assert [source.annotations.split("/")[1] for source in table1.train] == names
+    assert table1.model.embedding_dim == 512, "the settings of the recipe stay"
+    assert benchmark.train[:-1] == table1.train
+    assert (benchmark.train[-1].annotations, benchmark.train[-1].box) == ("data/CrowdHuman/annotation_train.odgt", "full")
+    assert benchmark.validation == table1.validation
+    assert len({source.store for source in benchmark.train}) == 7
+    for source in (*benchmark.train, *benchmark.validation):
+        assert not source.split or any(source.split in layout.splits for layout in FORMATS.values())
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

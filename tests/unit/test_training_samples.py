@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from layouts import put
 from tdtrack.config import AugmentConfig, DataSource
-from tdtrack.data import load_dataset
+from tdtrack.data import load_dataset, load_source
 from tdtrack.errors import ConfigError, DataError, StoreError
+from tdtrack.teacher import load_teacher
+from tdtrack.teacher.annotate import annotate
 from tdtrack.training import samples as samples_module
 from tdtrack.training.samples import TrainingSamples, keep_classes, load_labelled_sets, training_batches
-from training_world import TINY_MODEL, embed_colour, tiny_config, write_images, write_store
+from training_world import COLOUR_TEACHERS, TINY_MODEL, embed_colour, tiny_config, write_images, write_store
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +26,53 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
     folder = tmp_path_factory.mktemp("world") / "train"
     write_images(folder, 7, empty=1)
     return write_store(folder)
+
+
+def as_jde(source: DataSource, folder: Path) -> DataSource:
+    """The same images and boxes in JDE's layout."""
+    for image in load_dataset(source.annotations, source.images).images:
+        rows = [f"0 {index} {fractions(box, image.width, image.height)}\n" for index, box in enumerate(image.xyxy.tolist())]
+        put(folder / "images" / image.path.name, image.path.read_bytes())
+        put(folder / "labels_with_ids" / f"{image.path.stem}.txt", "".join(rows))
+    return DataSource(str(folder))
+
+
+def as_yolo(source: DataSource, folder: Path) -> DataSource:
+    """The same images and boxes in YOLO's layout, of a class with another name."""
+    for image in load_dataset(source.annotations, source.images).images:
+        rows = [f"1 {fractions(box, image.width, image.height)}\n" for box in image.xyxy.tolist()]
+        put(folder / "images" / "val" / image.path.name, image.path.read_bytes())
+        put(folder / "labels" / "val" / f"{image.path.stem}.txt", "".join(rows))
+    described = put(folder / "data.yaml", "val: images/val\nnames: [dog, pedestrian]")
+    return DataSource(str(described), split="val", rename={"pedestrian": "person"})
+
+
+def fractions(box: list[float], width: int, height: int) -> str:
+    left, top, right, bottom = box
+    return f"{(left + right) / 2 / width} {(top + bottom) / 2 / height} {(right - left) / width} {(bottom - top) / height}"
+
+
+def test_data_sets_of_different_layouts_mix_image_by_image_each_with_its_store(tmp_path: Path) -> None:
+    sources = []
+    for seed, change in enumerate((lambda source, folder: source, as_jde, as_yolo)):
+        write_images(tmp_path / f"{seed}", 4 + seed, seed=seed)
+        plain = DataSource(str(tmp_path / f"{seed}" / "annotations.json"), str(tmp_path / f"{seed}" / "images"))
+        source = replace(change(plain, tmp_path / f"other{seed}"), store=str(tmp_path / f"{seed}.parquet"))
+        annotate(load_source(source), load_teacher(COLOUR_TEACHERS["colour"]), Path(source.store), progress=False)
+        sources.append(source)
+    still = AugmentConfig(flip=0.0, min_scale=1.0, max_scale=1.0)
+    samples, _ = read(*sources, model=replace(TINY_MODEL, embedding_dim=16), input_height=144, input_width=192, augment=still)
+    assert len(samples) == 4 + 5 + 6
+    boxes = 0
+    for position in range(len(samples)):
+        sample = samples[position]
+        for box, embedding in zip(sample.xyxy, sample.embedding):
+            x1, y1, x2, y2 = box.round().astype(int)
+            assert float(embed_colour(sample.image[:, y1:y2, x1:x2].transpose(1, 2, 0)) @ embedding.astype(np.float32)) > 0.98
+            boxes += 1
+    assert boxes == sum(load_source(source).num_boxes for source in sources)
+    with pytest.raises(DataError, match="has the classes dog, pedestrian, but cat is to be renamed; mend rename"):
+        read(replace(sources[2], rename={"cat": "person"}))
 
 
 def read(source: DataSource, *more: DataSource, **changes: object) -> tuple[TrainingSamples, object]:

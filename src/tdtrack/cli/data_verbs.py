@@ -1,18 +1,19 @@
-"""Verbs that read or make data: doctor, annotate, walkers."""
+"""Verbs that read or make data: doctor, annotate, unpack-caltech, walkers."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
-from tdtrack.cli.parsing import Settings, Verb, add_config, add_teacher, write_json
+from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher, write_json
 
 
 def _doctor_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("data", type=str, help="COCO JSON file, folder of MOTChallenge sequences, or embedding store")
-    parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
+    parser.add_argument("data", type=str, help="file or folder of a data set of any layout, or embedding store")
+    add_layout(parser)
     parser.add_argument("--decode", type=bool, default=False, help="decode every image, not only its header")
     parser.add_argument("--json", type=str, default="", help="also write the report to this file")
 
@@ -20,7 +21,8 @@ def _doctor_arguments(parser: ArgumentParser) -> None:
 def _doctor(settings: Settings, console: Console) -> int:
     from tdtrack.data.doctor import inspect
 
-    report = inspect(settings["data"], settings["images"], decode=settings["decode"])
+    how = {name: settings[name] for name in ("images", "format", "split", "box", "decode")}
+    report = inspect(settings["data"], **how)
     for line in report.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if settings["json"]:
@@ -29,8 +31,8 @@ def _doctor(settings: Settings, console: Console) -> int:
 
 
 def _annotate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--data", type=str, required=True, help="COCO JSON file or folder of MOTChallenge sequences")
-    parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
+    parser.add_argument("--data", type=str, required=True, help="file or folder of a data set of any layout")
+    add_layout(parser)
     add_teacher(parser, required=True)
     parser.add_argument("--out", type=str, required=True, help="embedding store to write (.parquet)")
     parser.add_argument("--batch-size", type=int, default=64, help="crops per teacher call")
@@ -43,7 +45,8 @@ def _annotate(settings: Settings, console: Console) -> int:
     from tdtrack.teacher import load_teacher
     from tdtrack.teacher.annotate import annotate
 
-    dataset = load_dataset(settings["data"], settings["images"], skip_bad=settings["skip_bad_boxes"])
+    how = {name: settings[name] for name in ("images", "format", "split", "box")}
+    dataset = load_dataset(settings["data"], **how, skip_bad=settings["skip_bad_boxes"])
     teacher = load_teacher(settings["teacher"], settings["weights"], settings["device"])
     out = Path(settings["out"])
     store = annotate(dataset, teacher, out, batch_size=settings["batch_size"], workers=settings["workers"])
@@ -51,6 +54,20 @@ def _annotate(settings: Settings, console: Console) -> int:
     console.print(
         f"{len(store)} embeddings of {store.dim} numbers by {store.teacher_name} in {out} ({size:.1f} MB)", markup=False
     )
+    return 0
+
+
+def _unpack_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("data", type=str, help="folder with Caltech's set00/V000.seq, ..., or videos/set00/V000.seq")
+    parser.add_argument("--out", type=str, default=None, help="folder for the frames; default: images in the data's folder")
+    parser.add_argument("--every", type=PositiveInt, default=1, help="write only each so-manieth frame; the benchmark's is 30")
+
+
+def _unpack(settings: Settings, console: Console) -> int:
+    from tdtrack.data.seq import unpack_caltech
+
+    videos, frames = unpack_caltech(settings["data"], settings["out"], every=settings["every"])
+    console.print(f"{frames} new frames of {videos} videos", markup=False)
     return 0
 
 
@@ -74,5 +91,6 @@ def _walkers(settings: Settings, console: Console) -> int:
 VERBS = {
     "annotate": Verb("give every box of a data set its teacher embedding", _annotate_arguments, _annotate),
     "doctor": Verb("say what is in a data set, what would be dropped and why", _doctor_arguments, _doctor),
+    "unpack-caltech": Verb("write the frames of Caltech's .seq videos as image files", _unpack_arguments, _unpack),
     "walkers": Verb("write a synthetic world of walking people", _walkers_arguments, _walkers),
 }

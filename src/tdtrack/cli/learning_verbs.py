@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from tdtrack.cli.parsing import Settings, Verb, add_config, add_teacher
+from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher
 from tdtrack.config import TeacherTrainConfig, TrainConfig
 
 
@@ -27,10 +27,11 @@ def _teach_arguments(parser: ArgumentParser) -> None:
     from tdtrack.teach import laptop_settings
 
     add_config(parser, "a recipe; its data sets are replaced by DATA")
-    parser.add_argument("data", type=str, help="COCO JSON file or folder of MOTChallenge sequences; no identities needed")
-    parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
+    parser.add_argument("data", type=str, help="file or folder of a data set of any layout; no identities needed")
+    add_layout(parser)
     parser.add_argument("--val-data", type=str, default="", help="data set to validate on; default: every tenth image of DATA")
     parser.add_argument("--val-images", type=str, default="", help="its image folder")
+    parser.add_argument("--val-split", type=str, default="", help="its part; without --val-data, the part of DATA")
     add_teacher(parser, required=True)
     parser.add_argument("--skip-bad-boxes", action="store_true", help="drop what doctor reports instead of stopping")
     parser.add_class_arguments(TrainConfig, skip={"train", "validation"})
@@ -46,6 +47,10 @@ def _teach(settings: Settings, console: Console) -> int:
         images=settings.pop("images"),
         val_data=settings.pop("val_data"),
         val_images=settings.pop("val_images"),
+        val_split=settings.pop("val_split"),
+        format=settings.pop("format"),
+        split=settings.pop("split"),
+        box=settings.pop("box"),
         skip_bad=settings.pop("skip_bad_boxes"),
     )
     teacher = load_teacher(settings.pop("teacher"), settings.pop("weights"), settings.pop("device"))

@@ -14,9 +14,10 @@ from typing import Any
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
+from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.errors import ConfigError
 
-__all__ = ["INTERRUPTED", "Settings", "Verb", "add_config", "add_teacher", "nearest", "parse", "write_json"]
+__all__ = ["INTERRUPTED", "Settings", "Verb", "add_config", "add_layout", "add_teacher", "nearest", "parse", "write_json"]
 
 Settings = dict[str, Any]
 INTERRUPTED = 130  # the shell's own status for Ctrl-C
@@ -88,6 +89,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def add_config(parser: ArgumentParser, what: str) -> None:
     """Add ``--config``, a YAML file with ``what``."""
     parser.add_argument("--config", action="config", help=f"YAML file with {what}; later options override it")
+
+
+def add_layout(parser: ArgumentParser) -> None:
+    """Add ``--images``, ``--format``, ``--split`` and ``--box``: how a data set is to be read."""
+    parser.add_argument(
+        "--images", type=str, default="", help="folder that image names are relative to; default: where the layout keeps them"
+    )
+    parser.add_argument("--format", type=DataFormat, default="auto", help="layout of the data set; default: told by its signs")
+    parser.add_argument(
+        "--split", type=str, default="", help="part of it (train, val, test, all), or a set of sequences (MOT15-val)"
+    )
+    parser.add_argument("--box", type=BoxKind, default="full", help="which of a person's boxes, where there are several")
 
 
 def add_teacher(parser: ArgumentParser, *, required: bool) -> None:

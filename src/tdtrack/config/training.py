@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tdtrack.config.check import require
+from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.config.model import AssignConfig, DetectConfig, LossConfig, ModelConfig
 
 __all__ = ["AugmentConfig", "DataSource", "OptimizerConfig", "TrainConfig"]
@@ -105,16 +106,25 @@ class DataSource:
     """One annotated data set.
 
     Attributes:
-        annotations: a COCO JSON file, or a folder of MOTChallenge sequences.
-        images: folder the file names of a COCO file are relative to; empty for MOT folders.
+        annotations: file or folder of any layout in ``docs/data.md``: a COCO JSON file, a folder of MOTChallenge sequences, ...
+        images: folder that image names are relative to; empty looks where the layout keeps them.
         store: embedding store of this data set, made by ``tdtrack annotate``.
         skip_bad_boxes: drop what ``tdtrack doctor`` reports instead of stopping; as it was when the store was made.
+        format: layout of the data set; "auto" tells it by its signs.
+        split: part of a layout that holds several, for instance "val", or of a folder of sequences, for instance "MOT15-val";
+            empty is the part to train on, or all sequences.
+        box: which of a person's boxes, where the layout has more than one.
+        rename: classes of the data set that the model knows by another name, for instance {pedestrian: person, people: person}.
     """
 
     annotations: str
     images: str = ""
     store: str = ""
     skip_bad_boxes: bool = False
+    format: DataFormat = "auto"
+    split: str = ""
+    box: BoxKind = "full"
+    rename: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

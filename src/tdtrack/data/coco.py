@@ -12,60 +12,35 @@ from typing import Any
 import numpy as np
 
 from tdtrack.data.checks import check_boxes
-from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns, refuse_dropped, refuse_empty
+from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns
 from tdtrack.data.images import ImageFault, probe_images
+from tdtrack.data.reading import Request, path_inside
 from tdtrack.errors import DataError, OutputError
 from tdtrack.files import atomic_write, reason_of
 from tdtrack.types import IntArray
 
-__all__ = ["default_images", "inspect_coco", "read_coco", "write_coco"]
+__all__ = ["read_coco", "write_coco"]
 
 _COMMON_NAMES = {"annotations", "_annotations.coco", "instances_default"}  # names that every data set's file has
 
 
-def read_coco(annotations: Path | str, images: Path | str, *, skip_bad: bool = False) -> DetectionDataset:
+def read_coco(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     """Read a COCO JSON file.
 
     Category ids may be any numbers; class ids follow their order. ``iscrowd`` and ``ignore`` make an ignore region. A box
     that reaches over the border of its image is cut there. Segmentations and key points are passed over.
 
     Args:
-        annotations: the JSON file.
-        images: folder its file names are relative to.
-        skip_bad: leave out images and boxes that cannot be used, instead of stopping at the first.
+        request: the JSON file, and the folder its file names are relative to: by default ``images`` beside it, or its own.
 
     Returns:
-        The images in order of id, with or without boxes.
+        The images in order of id, with or without boxes, and all problems.
 
     Raises:
-        DataError: the file is no COCO data set or holds no boxes; or, unless ``skip_bad``, an image or box cannot be used.
+        DataError: the file is no COCO data set.
     """
-    dataset, problems = _read(Path(annotations), Path(images), decode=False)
-    if not skip_bad:
-        refuse_dropped(problems)
-    return refuse_empty(dataset, Path(annotations), problems)
-
-
-def inspect_coco(
-    annotations: Path | str, images: Path | str, *, decode: bool = False
-) -> tuple[DetectionDataset | None, list[Problem]]:
-    """Read a COCO JSON file as far as it goes, and list what is wrong with it.
-
-    Args:
-        annotations: the JSON file.
-        images: folder its file names are relative to.
-        decode: decode every image, which also finds those that are cut short.
-
-    Returns:
-        What ``read_coco`` gives when it skips what cannot be used (``None`` where nothing is left), and all problems.
-    """
-    problems: list[Problem] = []
-    try:
-        dataset, problems = _read(Path(annotations), Path(images), decode=decode)
-        return refuse_empty(dataset, Path(annotations), problems), problems
-    except DataError as error:
-        message = str(error).removeprefix(f"{annotations}: ")
-        return None, [*problems, Problem("unusable-data-set", str(annotations), message, dropped=True)]
+    folder = request.images or _default_images(request.path)
+    return _read(request.path, folder, decode=request.decode)
 
 
 def write_coco(
@@ -77,7 +52,7 @@ def write_coco(
     description: str = "",
     licence: str = "",
 ) -> None:
-    """Write images and boxes as COCO JSON; ``read_coco`` gives the same boxes back to the bit.
+    """Write images and boxes as COCO JSON; reading it gives the same boxes back to the bit.
 
     Args:
         path: the JSON file to write.
@@ -121,7 +96,7 @@ def write_coco(
         file.write("\n")
 
 
-def default_images(annotations: Path | str) -> Path:
+def _default_images(annotations: Path | str) -> Path:
     """Return where the images of a COCO file are when no one says: ``images`` beside it, or else its own folder."""
     beside = Path(annotations).parent / "images"
     return beside if beside.is_dir() else Path(annotations).parent
@@ -155,11 +130,9 @@ class _Boxes:
 
 def _read(path: Path, folder: Path, *, decode: bool) -> tuple[DetectionDataset, list[Problem]]:
     content = _load_json(path)
-    if not folder.is_dir():
-        raise DataError(f"{path}: image folder {folder} does not exist; pass the folder that holds the images with --images")
     problems: list[Problem] = []
     class_of, classes = _read_categories(path, content["categories"], problems)
-    records = _read_images(path, content["images"], problems)
+    records = _read_images(path, folder, content["images"], problems)
     boxes = _read_annotations(path, content["annotations"], class_of, problems)
     row = _rows_of(boxes.image_id, np.array([record.image_id for record in records], np.int64))
     sizes = _find_images(path, folder, records, np.bincount(row[row >= 0], minlength=len(records)), problems, decode=decode)
@@ -230,6 +203,8 @@ def _load_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: byte {error.start} is not UTF-8 text; this is not a JSON file") from error
     except RecursionError as error:
         raise DataError(f"{path}: the JSON is nested too deeply to be a COCO data set") from error
+    except ValueError as error:  # a number of more digits than Python reads
+        raise DataError(f"{path}: the JSON cannot be read: {error}; write the file again") from error
     if not isinstance(content, dict):
         raise DataError(
             f"{path}: the JSON holds a {type(content).__name__}, not an object with images, annotations and categories"
@@ -258,7 +233,7 @@ def _read_categories(path: Path, records: list[Any], problems: list[Problem]) ->
     return {category_id: class_id for class_id, category_id in enumerate(ordered)}, tuple(names[key] for key in ordered)
 
 
-def _read_images(path: Path, records: list[Any], problems: list[Problem]) -> list[_ImageRecord]:
+def _read_images(path: Path, folder: Path, records: list[Any], problems: list[Problem]) -> list[_ImageRecord]:
     kept: list[_ImageRecord] = []
     seen: set[int] = set()
     files: dict[str, int] = {}
@@ -268,6 +243,10 @@ def _read_images(path: Path, records: list[Any], problems: list[Problem]) -> lis
         if image_id is None or not isinstance(file_name, str) or not file_name or "\0" in file_name:
             message = f"record {_short(record)} needs a whole-number id and a file_name"
             problems.append(Problem("image-malformed", f"{path}: images[{position}]", message, dropped=True))
+            continue
+        if path_inside(folder, file_name) is None:
+            message = f"file_name {_short(file_name)} leads out of the image folder {folder}"
+            problems.append(Problem("image-outside-folder", f"{path}: image {image_id}", message, dropped=True))
             continue
         where = f"{path}: image {image_id}"
         size = None

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tdtrack.data.coco import default_images, inspect_coco
+from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.data.dataset import DetectionDataset, Problem
-from tdtrack.data.mot import DISTRACTORS, PEDESTRIAN, UNKNOWN_CLASS, MotSequence, find_sequences, inspect_mot
+from tdtrack.data.formats import FORMATS
+from tdtrack.data.load import inspect_dataset
+from tdtrack.data.mot import DISTRACTORS, PEDESTRIAN, UNKNOWN_CLASS, MotSequence, find_sequences
 from tdtrack.data.store import EmbeddingStore
 from tdtrack.errors import DataError
 
@@ -30,7 +32,7 @@ class DoctorReport:
 
     Attributes:
         path: what was looked at.
-        form: ``"COCO"``, ``"MOT"`` or ``"embedding store"``.
+        form: title of the layout, for instance ``"COCO"``, or ``"embedding store"``.
         facts: what is in it, by topic; numbers, texts and lists and dictionaries of them.
         problems: in order of appearance.
     """
@@ -89,12 +91,23 @@ class DoctorReport:
         return groups
 
 
-def inspect(path: Path | str, images: Path | str = "", *, decode: bool = False) -> DoctorReport:
+def inspect(
+    path: Path | str,
+    images: Path | str = "",
+    *,
+    format: DataFormat = "auto",
+    split: str = "",
+    box: BoxKind = "full",
+    decode: bool = False,
+) -> DoctorReport:
     """Look through a data set or an embedding store.
 
     Args:
-        path: a COCO JSON file, a folder of MOT sequences, or an embedding store (``.parquet``).
-        images: folder the file names of a COCO file are relative to; as in ``load_dataset``.
+        path: file or folder of a data set of any layout, or an embedding store (``.parquet``).
+        images: folder that image names are relative to; as in ``load_dataset``.
+        format: the layout, as in ``load_dataset``.
+        split: the part, as in ``load_dataset``.
+        box: which of a person's boxes, as in ``load_dataset``.
         decode: decode every image, which also finds those that are cut short; the header alone is read otherwise.
 
     Returns:
@@ -102,6 +115,7 @@ def inspect(path: Path | str, images: Path | str = "", *, decode: bool = False) 
 
     Raises:
         DataError: there is nothing at ``path``.
+        ConfigError: the layout has no such split or box, or brings its own images.
         StoreError: the embedding store is damaged.
         MissingExtraError: ``path`` is an embedding store and pyarrow is not installed.
     """
@@ -110,13 +124,10 @@ def inspect(path: Path | str, images: Path | str = "", *, decode: bool = False) 
         raise DataError(f"{path}: there is no such file or folder")
     if path.suffix == ".parquet":
         return DoctorReport(str(path), "embedding store", _store_facts(EmbeddingStore.open(path)), ())
-    if path.is_dir():
-        dataset, problems = inspect_mot(path, decode=decode)
-        sequences, more = _sequence_facts(path)
-        facts = {**sequences, **(_dataset_facts(dataset) if dataset else {})}
-        return DoctorReport(str(path), "MOT", facts, (*problems, *more))
-    dataset, problems = inspect_coco(path, images or default_images(path), decode=decode)
-    return DoctorReport(str(path), "COCO", _dataset_facts(dataset) if dataset else {}, tuple(problems))
+    title, dataset, problems = inspect_dataset(path, images, format=format, split=split, box=box, decode=decode)
+    sequences, more = _sequence_facts(path) if title == FORMATS["mot"].title else ({}, [])
+    facts = {**sequences, **(_dataset_facts(dataset) if dataset else {})}
+    return DoctorReport(str(path), title, facts, (*problems, *more))
 
 
 def _dataset_facts(dataset: DetectionDataset) -> dict[str, Any]:
@@ -161,7 +172,7 @@ def _sequence_facts(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
     """Describe the sequences, and find what matters to tracking though not to a detection data set."""
     try:
         sequences = find_sequences(folder)
-    except DataError:  # inspect_mot has said so
+    except DataError:  # the reader has said so
         return {}, []
     problems: list[Problem] = []
     facts = []
@@ -185,7 +196,7 @@ def _sequence_facts(folder: Path) -> tuple[dict[str, Any], list[Problem]]:
 def _ground_truth_facts(sequence: MotSequence, problems: list[Problem]) -> dict[str, Any]:
     try:
         rows = sequence.ground_truth()
-    except DataError:  # inspect_mot has said so
+    except DataError:  # the reader has said so
         return {}
     pair = np.stack([rows.frame_index, rows.track_id], axis=1)
     _, first, inverse = np.unique(pair, axis=0, return_index=True, return_inverse=True)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tdtrack.benchmarks import sequence_sets
 from tdtrack.data.checks import check_boxes
-from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns, refuse_dropped, refuse_empty
+from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns
 from tdtrack.data.images import ImageFault, probe_images
 from tdtrack.data.mot_rows import MotRows, is_number, read_mot_rows
+from tdtrack.data.reading import MAX_RECORDS, Request, is_there, path_inside
 from tdtrack.errors import DataError
 from tdtrack.files import reason_of
 from tdtrack.types import IntArray
@@ -23,8 +25,7 @@ __all__ = [
     "MotSequence",
     "SequenceInfo",
     "find_sequences",
-    "inspect_mot",
-    "read_mot_dataset",
+    "read_mot",
     "read_mot_rows",
     "read_sequence",
     "read_sequence_info",
@@ -36,7 +37,7 @@ DISTRACTORS = (2, 7, 8, 12, 13)
 """People that MOTChallenge does not want tracked: on vehicles, standing still, pictured, mirrored, in a crowd."""
 
 _COPIES = re.compile(r"(MOT17-\d+)-(DPM|FRCNN|SDP)")  # MOT17 ships every scene three times, once per detector
-_IMAGE_ID_STEP = 1_000_000
+_IMAGE_ID_STEP = MAX_RECORDS + 1
 _ANNOTATION_ID_STEP = 1_000_000_000
 
 
@@ -139,13 +140,19 @@ def read_sequence_info(path: Path | str) -> SequenceInfo:
             raise DataError(f"{path}: {key} is {text!r}; it must be a positive {'whole ' if whole else ''}number")
         return value
 
+    length = int(positive("seqLength", whole=True))
+    if length > MAX_RECORDS:
+        raise DataError(f"{path}: seqLength is {length}; a sequence may have {MAX_RECORDS} frames, split it")
+    image_dir = section.get("imDir", "").strip() or "img1"
+    if path_inside(path.parent, image_dir) is None:
+        raise DataError(f"{path}: imDir {image_dir!r:.80} leads out of the sequence's folder; move the frames into it")
     return SequenceInfo(
         name=section.get("name", "").strip() or path.resolve().parent.name,
         frame_rate=positive("frameRate", whole=False),
-        length=int(positive("seqLength", whole=True)),
+        length=length,
         width=int(positive("imWidth", whole=True)),
         height=int(positive("imHeight", whole=True)),
-        image_dir=section.get("imDir", "").strip() or "img1",
+        image_dir=image_dir,
         image_ext=section.get("imExt", "").strip() or ".jpg",
     )
 
@@ -164,7 +171,7 @@ def read_sequence(folder: Path | str) -> MotSequence:
         raise DataError(f"{folder}: there is no such folder")
     info = read_sequence_info(folder / "seqinfo.ini")
     frames: list[Path] = []
-    if (folder / info.image_dir).is_dir():
+    if is_there(folder / info.image_dir) and (folder / info.image_dir).is_dir():
         entries = (folder / info.image_dir).iterdir()
         frames = [path for path in entries if path.suffix.lower() == info.image_ext.lower() and not path.name.startswith(".")]
     frames.sort(key=_frame_number)
@@ -203,7 +210,7 @@ def _frame_number(path: Path) -> int:
     return int(path.stem)
 
 
-def read_mot_dataset(folder: Path | str, *, skip_bad: bool = False) -> DetectionDataset:
+def read_mot(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     """Read the ground-truth boxes of MOT sequences and forget who is who.
 
     Flagged pedestrians, and flagged boxes of files without classes (MOT15), are objects. Pedestrians without a flag and the
@@ -211,51 +218,32 @@ def read_mot_dataset(folder: Path | str, *, skip_bad: bool = False) -> Detection
     the border of the frame. Of MOT17's three copies of a scene only the first is read.
 
     Args:
-        folder: one sequence or a folder of them.
-        skip_bad: leave out frames and boxes that cannot be used, instead of stopping at the first.
+        request: one sequence or a folder of them; as split a named set of sequences, for instance ``MOT15-val``.
 
     Returns:
-        One image per frame whose file exists, with or without boxes. Image id: number of the sequence by name, from 1, times
-        1,000,000, plus the frame's number in its file name. Annotation id: number of the sequence times 1,000,000,000 plus
-        the box's line in ``gt.txt``.
+        One image per frame whose file exists, with or without boxes, and all problems. Image id: number of the sequence by
+        name, from 1, times 1,000,000, plus the frame's number in its file name. Annotation id: number of the sequence times
+        1,000,000,000 plus the box's line in ``gt.txt``.
 
     Raises:
-        DataError: there is no sequence, it has no ground truth or no frames; or, unless ``skip_bad``, a frame or box cannot be
-            used.
+        DataError: there is no sequence, one of the split is missing, or there is no ground truth or no frame.
     """
-    dataset, problems = _read(Path(folder), decode=False)
-    if not skip_bad:
-        refuse_dropped(problems)
-    return refuse_empty(dataset, Path(folder), problems)
+    return _read(request.path, request.split, decode=request.decode)
 
 
-def inspect_mot(folder: Path | str, *, decode: bool = False) -> tuple[DetectionDataset | None, list[Problem]]:
-    """Read MOT sequences as far as it goes, and list what is wrong with them.
-
-    Args:
-        folder: one sequence or a folder of them.
-        decode: decode every frame, which also finds those that are cut short.
-
-    Returns:
-        What ``read_mot_dataset`` gives when it skips what cannot be used (``None`` where nothing is left), and all problems.
-    """
-    problems: list[Problem] = []
-    try:
-        dataset, problems = _read(Path(folder), decode=decode)
-        return refuse_empty(dataset, Path(folder), problems), problems
-    except DataError as error:
-        message = str(error).removeprefix(f"{folder}: ")
-        return None, [*problems, Problem("unusable-data-set", str(folder), message, dropped=True)]
-
-
-def _read(folder: Path, *, decode: bool) -> tuple[DetectionDataset, list[Problem]]:
+def _read(folder: Path, split: str, *, decode: bool) -> tuple[DetectionDataset, list[Problem]]:
     problems: list[Problem] = []
     images: list[AnnotatedImage] = []
     scenes: dict[str, str] = {}
     sequences = find_sequences(folder)
+    wanted = sequence_sets()[split] if split else tuple(sequence.folder.name for sequence in sequences)
+    if missing := sorted(set(wanted) - {sequence.folder.name for sequence in sequences}):
+        raise DataError(f"{folder}: {', '.join(missing)} of {split} are not here; name the folder that holds all of {split}")
     if not any(sequence.frames for sequence in sequences):
         raise DataError(f"{folder}: the data set has no images; a sequence keeps its frames in img1/000001.jpg and so on")
     for number, sequence in enumerate(sequences, start=1):
+        if sequence.folder.name not in wanted:
+            continue
         copy = _COPIES.fullmatch(sequence.info.name)
         first = scenes.setdefault(copy[1] if copy else sequence.folder.name, sequence.info.name)
         if first != sequence.info.name:
@@ -263,8 +251,8 @@ def _read(folder: Path, *, decode: bool) -> tuple[DetectionDataset, list[Problem
             problems.append(Problem("scene-twice", str(sequence.folder), message, dropped=False))
             continue
         images.extend(_read_frames(sequence, number, problems, decode=decode))
-    names = ", ".join(sequence.info.name for sequence in sequences)
-    name = folder.resolve().name
+    names = ", ".join(sequence.info.name for sequence in sequences if sequence.folder.name in wanted)
+    name = split or folder.resolve().name
     return DetectionDataset(name, ("person",), tuple(images), "", f"MOT ground truth of {names}"), problems
 
 

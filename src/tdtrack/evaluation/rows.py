@@ -13,7 +13,7 @@ from tdtrack.errors import DataError
 from tdtrack.files import reason_of
 from tdtrack.types import IntArray
 
-__all__ = ["Rows", "is_mot_text", "read_rows"]
+__all__ = ["Rows", "is_mot_text", "parse_rows", "read_rows"]
 
 _FRAME, _ID, _WIDTH, _HEIGHT, _FLAG, _CLASS = 0, 1, 4, 5, 6, 7
 _MIN_COLUMNS = 6
@@ -24,12 +24,12 @@ class Rows:
     """The rows of one MOT text file, in the file's order.
 
     Attributes:
-        path: where they came from.
+        path: where they came from, a file or a file in an archive.
         line: ``(N,)`` line of each row in the file, from 1.
         values: ``(N, C)`` float64: frame from 1, id, left, top, width, height, then flag or score, class or x, ...
     """
 
-    path: Path
+    path: str
     line: IntArray
     values: NDArray[np.float64]
 
@@ -78,12 +78,26 @@ def read_rows(path: Path) -> Rows:
         Its rows; none for an empty file.
 
     Raises:
-        DataError: the file cannot be read, or a line has too few or other columns than the first, a field that is no finite
-            number, a frame or id that is no whole number, a frame below 1, a negative id or side, or an id that the frame
-            already has.
+        DataError: the file cannot be read, or what ``parse_rows`` refuses.
     """
-    lines = _lines(path)
-    numbered = [(number, fields) for number, text in enumerate(lines, start=1) if (fields := _fields(text))]
+    return parse_rows(str(path), _text(path))
+
+
+def parse_rows(path: str, text: str) -> Rows:
+    """Parse MOT text: comma- or space-separated numbers, blank lines allowed.
+
+    Args:
+        path: where the text came from, for messages.
+        text: of the whole file.
+
+    Returns:
+        Its rows; none for an empty text.
+
+    Raises:
+        DataError: a line has too few or other columns than the first, a field that is no finite number, a frame or id that is
+            no whole number, a frame below 1, a negative id or side, or an id that the frame already has.
+    """
+    numbered = [(number, fields) for number, line in enumerate(text.splitlines(), start=1) if (fields := _fields(line))]
     if not numbered:
         return Rows(path, np.zeros(0, np.int64), np.zeros((0, 10)))
     _check_columns(path, numbered)
@@ -100,15 +114,15 @@ def read_rows(path: Path) -> Rows:
 def is_mot_text(path: Path) -> bool:
     """Tell whether a file's first row is MOT text, as opposed to a summary or a note that lies beside results."""
     try:
-        first = next((fields for text in _lines(path) if (fields := _fields(text))), [])
+        first = next((fields for text in _text(path).splitlines() if (fields := _fields(text))), [])
         return len(first) >= _MIN_COLUMNS and bool(np.isfinite([float(field) for field in first]).all())
     except (DataError, ValueError):
         return False
 
 
-def _lines(path: Path) -> list[str]:
+def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot read {path}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
@@ -122,7 +136,7 @@ def _fields(text: str) -> list[str]:
     return text.split(",") if "," in text else re.split(r"\s+", text)
 
 
-def _check_columns(path: Path, numbered: list[tuple[int, list[str]]]) -> None:
+def _check_columns(path: str, numbered: list[tuple[int, list[str]]]) -> None:
     first, wanted = numbered[0][0], len(numbered[0][1])
     for number, fields in numbered:
         if len(fields) < _MIN_COLUMNS:
@@ -134,7 +148,7 @@ def _check_columns(path: Path, numbered: list[tuple[int, list[str]]]) -> None:
             raise DataError(f"{path}:{number}: {len(fields)} columns where line {first} has {wanted}; mend or remove the line")
 
 
-def _numbers(path: Path, number: int, fields: list[str]) -> list[float]:
+def _numbers(path: str, number: int, fields: list[str]) -> list[float]:
     values = []
     for column, field in enumerate(fields, start=1):
         try:

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from tdtrack.benchmarks import scene_of
 from tdtrack.boxes import iou, tlwh_to_xyxy
 from tdtrack.errors import ConfigError, DataError, MissingExtraError
 from tdtrack.evaluation.rows import Rows, is_mot_text, read_rows
@@ -76,7 +77,8 @@ def evaluate_tracking(
         gt_dir: a sequence folder (``gt/gt.txt`` or ``gt.txt`` inside) or a folder of them. ``seqinfo.ini`` gives the length;
             without it the last frame of either file does.
         results_dir: holds ``SEQ.txt``, ``data/SEQ.txt``, ``SEQ/test.txt``, ``SEQ/tracks.txt`` or ``SEQ/SEQ.txt`` for every
-            sequence. With a single sequence it may also be the file itself, or a folder with ``test.txt`` or ``tracks.txt``.
+            sequence. ``MOT17-02.txt`` stands in for those copies of that scene (DPM, FRCNN, SDP) that have no file. With a
+            single sequence it may also be the file itself, or a folder with ``test.txt`` or ``tracks.txt``.
         sequences: names of the sequences to evaluate; ``None`` is all.
         rules: what of the ground truth counts.
 
@@ -192,6 +194,7 @@ def _result_file(results: Path, name: str, *, alone: bool) -> Path:
             return results
         raise DataError(f"{results} is one file, but the ground truth is a folder of sequences; pass a folder of results")
     places = [f"{name}.txt", f"data/{name}.txt", f"{name}/test.txt", f"{name}/tracks.txt", f"{name}/{name}.txt"]
+    places += [f"{scene_of(name)}.txt", f"data/{scene_of(name)}.txt"] if scene_of(name) != name else []
     places += ["test.txt", "tracks.txt"] if alone else []
     for place in places:
         if (results / place).is_file():
@@ -203,7 +206,7 @@ def _refuse_strangers(results: Path, known: Sequence[str], gt_dir: Path) -> None
     """Refuse results without ground truth: left out in silence, they would make a report look complete."""
     candidates = sorted([*results.glob("*.txt"), *results.glob("data/*.txt")]) if results.is_dir() else []
     for path in candidates:
-        if path.stem not in known and is_mot_text(path):
+        if path.stem not in known and path.stem not in map(scene_of, known) and is_mot_text(path):
             raise DataError(
                 f"{path} has no ground truth: {gt_dir} has no sequence {path.stem}; remove it or name the sequences"
             )

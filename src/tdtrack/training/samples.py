@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from tdtrack.config import DataSource, TrainConfig
-from tdtrack.data import load_dataset
+from tdtrack.data import load_source
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
 from tdtrack.data.images import load_image
 from tdtrack.data.store import EmbeddingStore
@@ -100,7 +100,7 @@ def load_labelled_sets(
 
 
 def _load_labelled_set(source: DataSource, classes: tuple[str, ...], embedding_dim: int, *, need_store: bool) -> LabelledSet:
-    dataset = load_dataset(source.annotations, source.images, skip_bad=source.skip_bad_boxes)
+    dataset = load_source(source)
     store = None
     if source.store:
         store = EmbeddingStore.open(source.store)
@@ -114,8 +114,25 @@ def _load_labelled_set(source: DataSource, classes: tuple[str, ...], embedding_d
         raise ConfigError(
             f"the training source {source.annotations} names no store; make one with tdtrack annotate and set its store"
         )
-    kept = keep_classes(dataset, classes)
+    kept = keep_classes(rename_classes(dataset, source.rename), classes)
     return LabelledSet(kept, store, dataset.num_boxes - kept.num_boxes, dataset.fingerprint())
+
+
+def rename_classes(dataset: DetectionDataset, names: Mapping[str, str]) -> DetectionDataset:
+    """Return the data set with other class names; several may become one.
+
+    Args:
+        dataset: any data set.
+        names: new name by old name; classes that are not in it keep theirs.
+
+    Raises:
+        DataError: the data set has no class of one of the old names.
+    """
+    if unknown := [name for name in names if name not in dataset.classes]:
+        raise DataError(
+            f"{dataset.name} has the classes {', '.join(dataset.classes)}, but {unknown[0]} is to be renamed; mend rename"
+        )
+    return replace(dataset, classes=tuple(names.get(name, name) for name in dataset.classes))
 
 
 def keep_classes(dataset: DetectionDataset, classes: tuple[str, ...]) -> DetectionDataset:

@@ -16,6 +16,7 @@ from torchvision.ops import box_iou
 
 from tdtrack.boxes import clip_to_image
 from tdtrack.config import DataSource, DetectConfig
+from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.data.dataset import AnnotatedImage
 from tdtrack.data.images import fit_image, load_image
 from tdtrack.data.store import EmbeddingStore
@@ -90,15 +91,23 @@ def evaluate_model(
     images: Path | str = "",
     store: Path | str | None = None,
     *,
+    format: DataFormat = "auto",
+    split: str = "",
+    box: BoxKind = "full",
+    skip_bad: bool = False,
     device: str | None = None,
 ) -> ModelReport:
     """Measure a saved model on a data set.
 
     Args:
         model: run folder or ``.safetensors`` file.
-        annotations: COCO JSON file or folder of MOTChallenge sequences.
-        images: folder the file names of a COCO file are relative to.
+        annotations: file or folder of a data set of any layout.
+        images: folder that image names are relative to, as in ``load_dataset``.
         store: embedding store of the data set; without it there is no agreement to measure.
+        format: the layout, as in ``load_dataset``.
+        split: the part, as in ``load_dataset``.
+        box: which of a person's boxes, as in ``load_dataset``.
+        skip_bad: leave out what cannot be used, as it was when the store was made.
         device: where to compute; ``None`` takes a GPU if there is one.
 
     Raises:
@@ -107,7 +116,7 @@ def evaluate_model(
         StoreError: the store does not fit the data set or the model.
     """
     network, metadata = load_model(model)
-    source = DataSource(str(annotations), str(images), str(store or ""))
+    source = DataSource(str(annotations), str(images), str(store or ""), skip_bad, format, split, box)
     sets = load_labelled_sets([source], network.config.classes, network.config.embedding_dim, need_stores=False)
     embeddings = sets[0].store
     if embeddings is not None and embeddings.teacher_fingerprint != metadata["teacher"]["fingerprint"]:
