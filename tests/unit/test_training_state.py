@@ -30,7 +30,9 @@ def config(**changes: object) -> TrainConfig:
 def test_settings_survive_yaml() -> None:
     settings = plain_settings(config())
     assert yaml.safe_load(yaml.safe_dump(settings)) == settings
-    assert settings["train"] == [{"annotations": "a.json", "images": "images", "store": "a.parquet", "skip_bad_boxes": False}]
+    assert settings["train"] == [
+        {"annotations": "a.json", "images": "images", "store": "a.parquet", "identities": "", "skip_bad_boxes": False}
+    ]
 
 
 def test_the_first_setting_that_differs_is_named() -> None:

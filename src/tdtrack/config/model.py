@@ -109,6 +109,8 @@ class LossConfig:
         class_weight: alpha_c of Eq. 2 (Sec. 4.2).
         box_weight: alpha_b of Eq. 2 (Sec. 4.2).
         embedding_weight: alpha_e of Eq. 2 (Sec. 4.2; 2 to 10 alike, Supp. B).
+        supervision: what embeddings learn from: "teacher" is the paper's method; "identities" is FairMOT's cross-entropy over
+            those that the data sets name, weighted by ``embedding_weight`` too (for Tab. 4's counterpart only).
     """
 
     focal_alpha: float = 0.25
@@ -117,6 +119,7 @@ class LossConfig:
     class_weight: float = 1.0
     box_weight: float = 50.0
     embedding_weight: float = 10.0
+    supervision: Literal["teacher", "identities"] = "teacher"
 
 
 @dataclass(frozen=True)

@@ -104,12 +104,15 @@ class DataSource:
         annotations: a COCO JSON file, or a folder of MOTChallenge sequences.
         images: folder the file names of a COCO file are relative to; empty for MOT folders.
         store: embedding store of this data set, made by ``tdtrack annotate``.
+        identities: JSON file that says who is in which box (``data/identities.py``); read only where ``loss.supervision`` is
+            "identities", never by the paper's method.
         skip_bad_boxes: drop what ``tdtrack doctor`` reports instead of stopping; as it was when the store was made.
     """
 
     annotations: str
     images: str = ""
     store: str = ""
+    identities: str = ""
     skip_bad_boxes: bool = False
 
 
@@ -172,3 +175,6 @@ class TrainConfig:
             self.input_height >= 32 and self.input_width >= 32,
             f"input {self.input_height}x{self.input_width} is smaller than 32x32",
         )
+        if self.loss.supervision == "identities":
+            nameless = [source.annotations for source in self.train if not source.identities]
+            require(not nameless, f"loss.supervision is 'identities' but {', '.join(nameless)} names none; set its identities")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 from tdtrack.config import DataSource, TrainConfig
 from tdtrack.data import load_dataset
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
+from tdtrack.data.identities import read_identities
 from tdtrack.data.images import load_image
 from tdtrack.data.store import EmbeddingStore
 from tdtrack.errors import ConfigError, DataError, StoreError, TdtrackError
-from tdtrack.model import Targets
+from tdtrack.model import UNKNOWN, Targets
 from tdtrack.training.augment import change_light, choose_placement, cut_boxes, cut_window, pad_window, place_boxes
 from tdtrack.training.order import PositionBatches, sample_at, sample_generator
 from tdtrack.training.signals import ignore_interrupts
@@ -39,12 +40,14 @@ class LabelledSet:
         store: embeddings by annotation id; ``None`` where there are none (validation only).
         left_out: number of boxes of other classes, which count as background.
         fingerprint: of the data set as it was read, all classes.
+        identities: who is in which box, by annotation id; empty where the source names nobody.
     """
 
     dataset: DetectionDataset
     store: EmbeddingStore | None
     left_out: int
     fingerprint: str
+    identities: Mapping[int, int]
 
 
 def load_labelled_sets(
@@ -95,7 +98,8 @@ def _load_labelled_set(source: DataSource, classes: tuple[str, ...], embedding_d
             f"the training source {source.annotations} names no store; make one with tdtrack annotate and set its store"
         )
     kept = keep_classes(dataset, classes)
-    return LabelledSet(kept, store, dataset.num_boxes - kept.num_boxes, dataset.fingerprint())
+    identities = read_identities(source.identities) if source.identities else {}
+    return LabelledSet(kept, store, dataset.num_boxes - kept.num_boxes, dataset.fingerprint(), identities)
 
 
 def keep_classes(dataset: DetectionDataset, classes: tuple[str, ...]) -> DetectionDataset:
@@ -140,6 +144,7 @@ class Sample(NamedTuple):
         class_id: ``(G,)`` int64.
         ignore: ``(G,)`` bool.
         embedding: ``(G, D_s)`` float16, the teacher's for the whole, upright, unaugmented box; zeros where ignored.
+        identity: ``(G,)`` int64 from 0 on over all training sets, or ``UNKNOWN``.
     """
 
     image: NDArray[np.uint8]
@@ -147,6 +152,7 @@ class Sample(NamedTuple):
     class_id: IntArray
     ignore: BoolArray
     embedding: NDArray[np.float16]
+    identity: IntArray
 
 
 class Batch(NamedTuple):
@@ -159,6 +165,7 @@ class Batch(NamedTuple):
         class_id: ``(G,)`` int64.
         ignore: ``(G,)`` bool.
         embedding: ``(G, D_s)`` float16.
+        identity: ``(G,)`` int64.
     """
 
     images: Tensor
@@ -167,17 +174,22 @@ class Batch(NamedTuple):
     class_id: Tensor
     ignore: Tensor
     embedding: Tensor
+    identity: Tensor
 
     def to(self, device: torch.device) -> tuple[Tensor, Targets]:
         """Return images and targets on a device."""
         counts = self.counts.tolist()
-        columns = (self.xyxy, self.class_id, self.ignore, self.embedding)
+        columns = (self.xyxy, self.class_id, self.ignore, self.embedding, self.identity)
         rows = [list(torch.split(column.to(device, non_blocking=True), counts)) for column in columns]
         return self.images.to(device, non_blocking=True), Targets(*rows)
 
 
 class TrainingSamples(Dataset["Sample | TdtrackError"]):
-    """Augmented samples by position; the same position always gives the same sample."""
+    """Augmented samples by position; the same position always gives the same sample.
+
+    Attributes:
+        num_identities: different identities that the sets name.
+    """
 
     def __init__(self, sets: Sequence[LabelledSet], config: TrainConfig) -> None:
         """Gather the images of all sets and load their embeddings into memory.
@@ -199,6 +211,7 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
             raise DataError(
                 f"{names}: none of the {len(self._images)} images has a box of {', '.join(config.model.classes)} to learn from"
             )
+        self._identity, self.num_identities = _number_identities(sets)
         self._cache: dict[int, Image] = {}
         self._cache_room = CACHE_BYTES // max(1, config.workers)
 
@@ -231,6 +244,7 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
             record.class_id[rows],
             record.ignore[rows] | stump,
             self._embedding[self._first_box[index] + rows],
+            self._identity[self._first_box[index] + rows],
         )
 
     def mean_embedding(self) -> Tensor:
@@ -268,6 +282,27 @@ def _embeddings(item: LabelledSet, embedding_dim: int) -> NDArray[np.float16]:
     return table
 
 
+def _number_identities(sets: Sequence[LabelledSet]) -> tuple[IntArray, int]:
+    """Number the identities of all sets from 0 on; the same number in two sets is two people.
+
+    Returns:
+        The number of every box in order of set, image and box, ``UNKNOWN`` for those without a name and those that are
+        ignored; and how many there are.
+    """
+    numbers: dict[tuple[int, int], int] = {}
+    columns = [np.zeros(0, np.int64)]
+    for index, item in enumerate(sets):
+        for image in item.dataset.images:
+            names = [item.identities.get(box, UNKNOWN) for box in image.annotation_id.tolist()]
+            known = [UNKNOWN if ignored else name for name, ignored in zip(names, image.ignore)]
+            columns.append(
+                np.array(
+                    [name if name == UNKNOWN else numbers.setdefault((index, name), len(numbers)) for name in known], np.int64
+                )
+            )
+    return np.concatenate(columns), len(numbers)
+
+
 def _collate(samples: Sequence[Sample | TdtrackError]) -> Batch | TdtrackError:
     good: list[Sample] = []
     for sample in samples:
@@ -276,8 +311,7 @@ def _collate(samples: Sequence[Sample | TdtrackError]) -> Batch | TdtrackError:
         good.append(sample)
     images, *columns = zip(*good)
     counts = torch.tensor([len(sample.xyxy) for sample in good])
-    xyxy, class_id, ignore, embedding = (torch.from_numpy(np.concatenate(column)) for column in columns)
-    return Batch(torch.from_numpy(np.stack(images)), counts, xyxy, class_id, ignore, embedding)
+    return Batch(torch.from_numpy(np.stack(images)), counts, *(torch.from_numpy(np.concatenate(column)) for column in columns))
 
 
 def training_batches(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,16 @@ from torch import Tensor, nn
 from tdtrack.config import OptimizerConfig, TrainConfig
 from tdtrack.errors import ConfigError
 from tdtrack.files import atomic_write
-from tdtrack.model import JointModel, Losses, Targets, compute_losses, load_weights, save_model, weight_decay_groups
+from tdtrack.model import (
+    IdentityHead,
+    JointModel,
+    Losses,
+    Targets,
+    compute_losses,
+    load_weights,
+    save_model,
+    weight_decay_groups,
+)
 from tdtrack.training.ema import AveragedWeights
 from tdtrack.training.samples import Batch, TrainingSamples, load_labelled_sets, training_batches
 from tdtrack.training.schedule import learning_rate_at
@@ -78,13 +88,23 @@ class Session:
         model.config = config.model  # a resumed model is not downloaded, but is what it was
         if config.init_from and initial:
             load_weights(model, config.init_from)
-        elif initial:
+        elif initial and config.loss.supervision == "teacher":
             model.start_embeddings_at(self._samples.mean_embedding())
-        algorithm = _algorithm(model, optimizer)
-        self._learner, self._optimizer = self._fabric.setup(_Learner(model, config), algorithm)
+        head = self._identity_head() if config.loss.supervision == "identities" else None
+        algorithm = _algorithm(model, head, optimizer)
+        self._learner, self._optimizer = self._fabric.setup(_Learner(model, head, config), algorithm)
         average = AveragedWeights(model, optimizer.ema_decay) if optimizer.ema_decay > 0 else None
         sums = torch.zeros(len(LOGGED), dtype=torch.float64, device=self._fabric.device)
-        self.run = RunState(model, algorithm, average, sums)
+        self.run = RunState(model, algorithm, average, sums, head)
+
+    def _identity_head(self) -> IdentityHead:
+        count = self._samples.num_identities
+        if count < 2:
+            raise ConfigError(
+                f"loss.supervision is 'identities' but the training data name {count}; name at least two in the files that "
+                "train.identities give"
+            )
+        return IdentityHead(self.config.model.embedding_dim, count)
 
     def batches(self) -> Iterator[Batch]:
         """Return this process's share of the batches that are left; loader processes have started when this returns."""
@@ -185,7 +205,9 @@ class Session:
     def _fingerprints(self) -> list[str]:
         """Return what must not change while a run is stopped: data sets and teacher."""
         teachers = [item.store.teacher_fingerprint for item in self._train_sets if item.store is not None]
-        return [item.fingerprint for item in self._train_sets] + teachers
+        named = [str(sorted(item.identities.items())) for item in self._train_sets if item.identities]
+        identities = [sha256(text.encode()).hexdigest() for text in named]
+        return [item.fingerprint for item in self._train_sets] + teachers + identities
 
     def _metadata(self) -> dict[str, Any]:
         """Return what travels with the weights."""
@@ -228,22 +250,26 @@ def _fabric(config: TrainConfig) -> Fabric:
 class _Learner(nn.Module):
     """Model and losses as one module: everything with parameters runs inside the one ``forward`` that Fabric wraps."""
 
-    def __init__(self, model: JointModel, config: TrainConfig) -> None:
+    def __init__(self, model: JointModel, identity_head: IdentityHead | None, config: TrainConfig) -> None:
         super().__init__()
         self.model = model
+        self.identity_head = identity_head
         self._config = config
 
     def forward(self, images: Tensor, targets: Targets) -> Losses:
-        return compute_losses(self.model, self.model(images), targets, self._config.assign, self._config.loss)
+        config = self._config
+        return compute_losses(self.model, self.model(images), targets, config.assign, config.loss, self.identity_head)
 
 
-def _algorithm(model: JointModel, config: OptimizerConfig) -> torch.optim.Optimizer:
+def _algorithm(model: JointModel, identity_head: IdentityHead | None, config: OptimizerConfig) -> torch.optim.Optimizer:
     slow = set(model.embedding_head.conv2.parameters())
     groups = [
         {**group, "params": [weight for weight in group["params"] if (weight in slow) == chosen], "lr_scale": scale}
         for group in weight_decay_groups(model)
         for chosen, scale in ((False, 1.0), (True, config.embedding_learning_rate_scale))
     ]
+    if identity_head is not None:
+        groups.append({"params": list(identity_head.parameters()), "weight_decay": 0.0, "lr_scale": 1.0})
     rate, decay = config.warmup_learning_rate, config.weight_decay
     if config.algorithm == "adamw":
         return torch.optim.AdamW(groups, lr=rate, betas=(config.momentum, 0.999), weight_decay=decay)
