@@ -10,7 +10,7 @@ from tdtrack.config import AssignConfig, LossConfig, ModelConfig
 from tdtrack.errors import ConfigError
 from tdtrack.model import JointModel, Targets, compute_losses, weight_decay_groups
 from tdtrack.model.anchors import pyramid_shapes
-from tdtrack.model.fpn import FeaturePyramid, LateralPyramid
+from tdtrack.model.fpn import FeaturePyramid
 from tdtrack.model.heads import Subnet
 from tdtrack.model.spinenet import _NODES, SpineNet, _all_parents
 
@@ -71,17 +71,17 @@ def test_every_backbone_keeps_the_contract(row: str) -> None:
 
 def test_mnet_differs_from_mnet_fpn_in_the_fusion_alone() -> None:
     fused, plain = build("mobilenetv1_100"), build("mobilenetv1_100", "lateral")
-    assert isinstance(fused.pyramid, FeaturePyramid)
-    assert isinstance(plain.pyramid, LateralPyramid)
+    assert fused.pyramid.lateral is None
+    assert plain.pyramid.top_down is None
     for model in (fused, plain):
-        del model.pyramid
+        del model.pyramid.top_down, model.pyramid.lateral
     shapes = [{name: weight.shape for name, weight in model.state_dict().items()} for model in (fused, plain)]
     assert shapes[0] == shapes[1]
 
 
 def test_lateral_levels_do_not_see_coarser_ones() -> None:
     channels = [5, 7, 9]
-    pyramid = LateralPyramid(channels, ModelConfig(**NARROW)).eval()  # type: ignore[arg-type]
+    pyramid = FeaturePyramid(channels, ModelConfig(**NARROW, pyramid="lateral")).eval()  # type: ignore[arg-type]
     features = [torch.randn(1, count, size, size) for count, size in zip(channels, (16, 8, 4))]
     levels = pyramid(features)
     for level, feature, conv, norm in zip(levels, features, pyramid.lateral, pyramid.norms):

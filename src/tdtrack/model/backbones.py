@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tdtrack.config import ModelConfig
 from tdtrack.errors import ConfigError, WeightsError
-from tdtrack.model.fpn import FeaturePyramid, LateralPyramid
+from tdtrack.model.fpn import FeaturePyramid
 from tdtrack.model.spinenet import SPINENETS, SpineNet
 
 __all__ = ["DEEPEST_LEVEL", "Backbone", "build_trunk"]
@@ -83,8 +83,7 @@ def build_trunk(config: ModelConfig) -> tuple[nn.Module, nn.Module]:
     if config.backbone in SPINENETS:
         return SpineNet(config), nn.Identity()
     backbone = Backbone(config)
-    pyramid = FeaturePyramid if config.pyramid == "fpn" else LateralPyramid
-    return backbone, pyramid(backbone.channels, config)
+    return backbone, FeaturePyramid(backbone.channels, config)
 
 
 def _feature_info(body: nn.Module) -> FeatureInfo:

@@ -230,7 +230,7 @@ class FolderMaterial:
 
     def sequences(self) -> list[Path]:
         """Return the validation sequences."""
-        return find_sequences(self._there("mot15-validation"))
+        return [sequence.folder for sequence in find_sequences(self._there("mot15-validation"))]
 
     @cache  # noqa: B019 - one object per command
     def teacher(self, name: str) -> Teacher:

@@ -76,7 +76,7 @@ def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
 
 
 def _announce(table: Table, workshop: Workshop, seeds: int, console: Console) -> None:
-    """Say how many minutes each row's training will take here, by one timed iteration; a shared model is counted once."""
+    """Say what each row's training will take here, by one timed iteration; a model that rows share is counted once."""
     console.print(table.title, style="bold", highlight=False, markup=False)
     total, counted = 0.0, set[str]()
     for row in table.rows:
@@ -87,4 +87,8 @@ def _announce(table: Table, workshop: Workshop, seeds: int, console: Console) ->
         total += minutes
         state = f"about {minutes:.1f} minutes of training ({len(pending)} of {seeds} to do)" if pending else "trained"
         console.print(f"  {row.label}: {state}", highlight=False, markup=False)
-    console.print(f"  about {total:.0f} minutes in all, with tracking and loading on top", highlight=False, markup=False)
+    console.print(
+        f"  about {total:.0f} minutes in all (processor time, on a CPU); world, teachers and tracking come on top",
+        highlight=False,
+        markup=False,
+    )
