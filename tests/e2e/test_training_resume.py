@@ -20,6 +20,7 @@ STEPS = 9
 RUN = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
+from dataclasses import replace
 from pathlib import Path
 from training_world import tiny_config
 from tdtrack.config import DataSource
@@ -38,7 +39,9 @@ def stop(session, *arguments):
 if number != "none":
     Session.iterate = stop
 changes = dict(workers=int(workers), devices=int(devices), validate_every=4, checkpoint_every=3, log_every=2)
-train(tiny_config(Path(out), source, source, steps={steps}, **changes), progress=False)
+config = tiny_config(Path(out), source, source, steps={steps}, **changes)
+model, optimizer = replace(config.model, embedding_target="pca"), replace(config.optimizer, share_anchor_slots=True)
+train(replace(config, model=model, optimizer=optimizer), progress=False)
 """
 
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tdtrack.data.replay import read_detections_npz
-from tdtrack.errors import DataError
+from tdtrack.data.replay import read_detections_npz, write_detections_npz
+from tdtrack.errors import DataError, ShapeError
+from tdtrack.types import Detections
 
 
 def archive(tmp_path: Path, **changes: Any) -> Path:
@@ -99,3 +100,35 @@ def test_real_replays_are_read_whole(shared_data: Path) -> None:
         assert len(frames) == raw["frame"].max()
         for index, frame in enumerate(frames):
             np.testing.assert_array_equal(frame.xyxy, raw["xyxy"][raw["frame"] == index + 1])
+
+
+def frame(count: int, dim: int | None, seed: int) -> Detections:
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 50, (count, 2))
+    embedding = None if dim is None else rng.normal(size=(count, dim))
+    if embedding is not None:
+        embedding /= np.linalg.norm(embedding, axis=1, keepdims=True)
+    xyxy = np.concatenate([corner, corner + rng.uniform(1, 30, (count, 2))], axis=1)
+    return Detections(xyxy, rng.uniform(size=count), rng.integers(0, 3, count), embedding)
+
+
+@pytest.mark.parametrize("dim", [None, 5])
+def test_what_is_written_is_read_again(tmp_path: Path, dim: int | None) -> None:
+    frames = [frame(count, dim, seed) for seed, count in enumerate([2, 0, 3, 0])]
+    write_detections_npz(tmp_path / "d.npz", frames)
+    again = read_detections_npz(tmp_path / "d.npz")
+    assert len(again) == 3  # the last frame is empty
+    for written, found in zip(frames, again):
+        np.testing.assert_array_equal(found.xyxy, written.xyxy)
+        np.testing.assert_array_equal(found.score, written.score)
+        np.testing.assert_array_equal(found.class_id, written.class_id)
+        if dim is None:
+            assert found.embedding is None
+        else:
+            np.testing.assert_allclose(found.embedding, written.embedding, atol=1e-3)  # float16
+
+
+def test_frames_with_embeddings_of_different_widths_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ShapeError, match="different widths"):
+        write_detections_npz(tmp_path / "d.npz", [frame(1, 4, 0), frame(1, None, 1)])
+    assert not (tmp_path / "d.npz").exists()

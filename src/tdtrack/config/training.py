@@ -59,6 +59,9 @@ class OptimizerConfig:
         learning_rate: where the cosine starts (Sec. 4.2, for batch 16).
         embedding_learning_rate_scale: learning rate of the embedding head's last convolution, relative to the rest (not in the
             paper). Its outputs are small, a few hundredths, and its inputs many: in short runs full steps drown what it learns.
+        share_anchor_slots: learn, beside each anchor slot's own last embedding kernel, one that all slots share; the two are
+            added, and the saved model is the paper's. In short runs a slot sees too few boxes to learn alone (not in the
+            paper).
         warmup_learning_rate: where the linear warm-up starts (Sec. 4.2).
         warmup_steps: length of the warm-up in iterations (Sec. 4.2).
         steps: length of training in iterations, warm-up included (Sec. 4.2: 300K to 500K).
@@ -72,6 +75,7 @@ class OptimizerConfig:
     algorithm: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.15
     embedding_learning_rate_scale: float = 1.0
+    share_anchor_slots: bool = False
     warmup_learning_rate: float = 0.001
     warmup_steps: int = 2000
     steps: int = 300_000

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tdtrack.errors import DataError
-from tdtrack.files import reason_of
+from tdtrack.errors import DataError, ShapeError
+from tdtrack.files import atomic_write, reason_of
 from tdtrack.types import Detections, FloatArray
 
-__all__ = ["read_detections_npz"]
+__all__ = ["read_detections_npz", "write_detections_npz"]
 
 _MAX_FRAMES = 10_000_000  # four days at 30 fps; a larger number is a mistake that would fill the memory with empty frames
 
@@ -51,6 +52,35 @@ def read_detections_npz(path: Path | str) -> list[Detections]:
     length = int(index.max()) + 1 if n else 0
     ends = np.searchsorted(index[order], np.arange(length), side="right").tolist()
     return [rows.select(order[start:end]) for start, end in zip([0, *ends], ends)]
+
+
+def write_detections_npz(path: Path | str, detections: Sequence[Detections]) -> None:
+    """Save the detections of a sequence as :func:`read_detections_npz` reads them.
+
+    Args:
+        path: the ``.npz`` file to write, whole or not at all.
+        detections: one record per frame, in order; all with embeddings of one width, or all without. Embeddings are kept in
+            float16. Empty frames at the end leave no trace.
+
+    Raises:
+        ShapeError: some frames have embeddings and others none, or of another width.
+        OutputError: the file cannot be written.
+    """
+    widths = {None if found.embedding is None else found.embedding.shape[1] for found in detections}
+    if len(widths) > 1:
+        raise ShapeError(f"frames with embeddings of different widths ({sorted(map(str, widths))}) cannot be saved together")
+    counts = [len(found) for found in detections]
+    arrays: dict[str, NDArray[Any]] = {
+        "frame": np.repeat(np.arange(1, len(counts) + 1), counts),
+        "xyxy": np.concatenate([np.zeros((0, 4), np.float32), *(found.xyxy for found in detections)]),
+        "score": np.concatenate([np.zeros(0, np.float32), *(found.score for found in detections)]),
+        "class_id": np.concatenate([np.zeros(0, np.int64), *(found.class_id for found in detections)]),
+    }
+    rows = [found.embedding for found in detections if found.embedding is not None]
+    if rows:
+        arrays["embedding"] = np.concatenate(rows).astype(np.float16)
+    with atomic_write(Path(path), "wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _load(path: Path) -> dict[str, NDArray[Any]]:

@@ -12,11 +12,12 @@ for _package in ("torch", "torchvision", "timm", "safetensors"):
     if find_spec(_package) is None:
         raise MissingExtraError(_package, "train", "the joint model")
 
-from tdtrack.model.checkpoint import load_model, load_weights, read_metadata, save_model  # noqa: E402
+from tdtrack.model.checkpoint import load_model, load_weights, read_metadata, read_teacher_target, save_model  # noqa: E402
 from tdtrack.model.detect import DetectedTensors  # noqa: E402
 from tdtrack.model.identity import UNKNOWN, IdentityHead  # noqa: E402
 from tdtrack.model.joint import JointModel, Predictions, weight_decay_groups  # noqa: E402
 from tdtrack.model.losses import Losses, Targets, compute_losses  # noqa: E402
+from tdtrack.model.target import TeacherTarget, principal_directions  # noqa: E402
 
 __all__ = [
     "UNKNOWN",
@@ -26,10 +27,13 @@ __all__ = [
     "Losses",
     "Predictions",
     "Targets",
+    "TeacherTarget",
     "compute_losses",
     "load_model",
     "load_weights",
+    "principal_directions",
     "read_metadata",
+    "read_teacher_target",
     "save_model",
     "weight_decay_groups",
 ]

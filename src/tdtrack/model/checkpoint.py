@@ -16,8 +16,9 @@ from tdtrack.config import ModelConfig
 from tdtrack.errors import ConfigError, WeightsError
 from tdtrack.files import atomic_write, reason_of
 from tdtrack.model.joint import JointModel
+from tdtrack.model.target import TeacherTarget
 
-__all__ = ["MODEL_FILE", "load_model", "load_weights", "read_metadata", "save_model"]
+__all__ = ["MODEL_FILE", "load_model", "load_weights", "read_metadata", "read_teacher_target", "save_model"]
 
 MODEL_FILE = "model.safetensors"
 """Name of the final model in a run folder."""
@@ -60,6 +61,7 @@ def load_model(path: Path | str) -> tuple[JointModel, dict[str, Any]]:
     file = _model_file(path)
     header = _read_header(file)
     model = JointModel(replace(_model_config(file, header["model"]), pretrained=False))
+    model.teacher_target = read_teacher_target(file)
     load_weights(model, file)
     return model.eval(), header["metadata"]
 
@@ -68,6 +70,20 @@ def read_metadata(path: Path | str) -> dict[str, Any]:
     """Read only the metadata of a saved model; same path and errors as :func:`load_model`."""
     metadata: dict[str, Any] = _read_header(_model_file(path))["metadata"]
     return metadata
+
+
+def read_teacher_target(path: Path | str) -> TeacherTarget | None:
+    """Read only what a saved model learned of its teacher; same path and errors as :func:`load_model`.
+
+    Returns:
+        Mean and directions; ``None`` for a model that learned the teacher's first numbers.
+    """
+    file = _model_file(path)
+    _read_header(file)
+    with safetensors.safe_open(file, framework="pt") as opened:
+        if not {"teacher_target.mean", "teacher_target.directions"} <= set(opened.keys()):
+            return None
+        return TeacherTarget(opened.get_tensor("teacher_target.mean"), opened.get_tensor("teacher_target.directions"))
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch.nn.functional import cosine_similarity, normalize
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tdtrack.config import DetectConfig, ModelConfig
@@ -18,6 +18,7 @@ from tdtrack.model.anchors import pyramid_anchors
 from tdtrack.model.backbones import build_trunk
 from tdtrack.model.detect import DetectedTensors, select_detections
 from tdtrack.model.heads import EmbeddingHead, Subnet, class_bias, per_anchor
+from tdtrack.model.target import TeacherTarget
 
 __all__ = ["JointModel", "Predictions", "weight_decay_groups"]
 
@@ -75,6 +76,7 @@ class JointModel(nn.Module):
         self.class_subnet = Subnet(levels, slots * len(config.classes), class_bias(config.class_prior), config)
         self.box_subnet = Subnet(levels, slots * 4, 0.0, config)
         self.embedding_head = EmbeddingHead(levels, config)
+        self.teacher_target: TeacherTarget | None = None
         self.register_buffer("pixel_mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
         for module in self.modules():
@@ -129,6 +131,51 @@ class JointModel(nn.Module):
             and stayed there.
         """
         self.embedding_head.start_at(mean)
+
+    def target_of(self, teacher: Tensor) -> Tensor:
+        """Return what this model learns of teacher embeddings.
+
+        Args:
+            teacher: ``(N, D_t)``.
+
+        Returns:
+            ``(N, D_s)``, not normalised: their part in the directions of ``teacher_target``, or their first D_s numbers
+            where that is not set.
+
+        Raises:
+            ShapeError: the embeddings are narrower than D_s, or of another width than the target was fitted to.
+
+        Source:
+            Sec. 3.4 for the first D_s numbers.
+        """
+        if self.teacher_target is not None:
+            projected: Tensor = self.teacher_target(teacher)
+            return projected
+        if teacher.shape[1] < self.config.embedding_dim:
+            raise ShapeError(
+                f"teacher embeddings have {teacher.shape[1]} numbers, fewer than the model's {self.config.embedding_dim}; "
+                "annotate with the teacher it was trained with"
+            )
+        return teacher[:, : self.config.embedding_dim]
+
+    def agreement(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Measure how well predicted embeddings meet the teacher's.
+
+        Args:
+            student: ``(N, D_s)`` predictions, not normalised.
+            teacher: ``(N, D_t)`` embeddings of the same boxes.
+
+        Returns:
+            ``(N,)`` cosines in ``[-1, 1]``, in the teacher's own space: of its first D_s numbers, or of all D_t where the
+            student learned directions.
+
+        Raises:
+            ShapeError: as :meth:`target_of`.
+        """
+        target = self.target_of(teacher)
+        if self.teacher_target is not None:
+            student, target = self.teacher_target.back(student), teacher
+        return cosine_similarity(student, target, dim=1)
 
     def embed_dense(self, predictions: Predictions) -> Tensor:
         """Embed every anchor, as the paper does.
@@ -209,7 +256,7 @@ def weight_decay_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Split parameters for an optimiser whose weight decay is meant for convolution kernels only.
 
     Args:
-        model: any module.
+        model: a module whose only parameters with four dimensions are convolution kernels.
 
     Returns:
         Two groups: convolution kernels, under the optimiser's own weight decay, and the rest, with zero.
@@ -217,9 +264,8 @@ def weight_decay_groups(model: nn.Module) -> list[dict[str, Any]]:
     Source:
         Supp. A for the decay; what it applies to from TensorFlow Model Garden.
     """
-    kernels = {id(module.weight) for module in model.modules() if isinstance(module, nn.Conv2d)}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
-        {"params": [parameter for parameter in parameters if id(parameter) in kernels]},
-        {"params": [parameter for parameter in parameters if id(parameter) not in kernels], "weight_decay": 0.0},
+        {"params": [parameter for parameter in parameters if parameter.ndim == 4]},
+        {"params": [parameter for parameter in parameters if parameter.ndim != 4], "weight_decay": 0.0},
     ]

@@ -72,7 +72,21 @@ class TwoStageEngine:
         Raises:
             ShapeError: the teacher does not return one vector of its width per crop.
         """
-        found = self._detector(frame)
+        return self.embed(frame, self._detector(frame))
+
+    def embed(self, frame: Image, found: Detections) -> Detections:
+        """Embed the crops of boxes that are known already.
+
+        Args:
+            frame: ``(H, W, 3)`` RGB uint8.
+            found: boxes in it; embeddings they carry are put aside.
+
+        Returns:
+            The boxes from the floor on, in their order, with the teacher's unit embeddings.
+
+        Raises:
+            ShapeError: the teacher does not return one vector of its width per crop.
+        """
         kept = found.select(found.score >= np.float32(self._min_score))
         if len(kept) == 0:
             return kept.with_embedding(np.zeros((0, self._teacher.dim), np.float32))

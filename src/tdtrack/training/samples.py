@@ -19,7 +19,7 @@ from tdtrack.data.identities import read_identities
 from tdtrack.data.images import load_image
 from tdtrack.data.store import EmbeddingStore
 from tdtrack.errors import ConfigError, DataError, StoreError, TdtrackError
-from tdtrack.model import UNKNOWN, Targets
+from tdtrack.model import UNKNOWN, Targets, TeacherTarget
 from tdtrack.training.augment import change_light, choose_placement, cut_boxes, cut_window, pad_window, place_boxes
 from tdtrack.training.order import PositionBatches, sample_at, sample_generator
 from tdtrack.training.signals import ignore_interrupts
@@ -29,6 +29,9 @@ __all__ = ["Batch", "LabelledSet", "Sample", "TrainingSamples", "keep_classes", 
 
 CACHE_BYTES = 1_500_000_000
 """Decoded images kept in memory, over all loader processes: decoding JPEGs must not starve a small machine."""
+
+ROWS_AT_ONCE = 8192
+"""Embeddings looked up in one step: all at once, in full width and precision, could fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,6 +51,23 @@ class LabelledSet:
     left_out: int
     fingerprint: str
     identities: Mapping[int, int]
+
+    @property
+    def counted(self) -> BoolArray:
+        """``(G,)`` in order of image and box: a box to learn from, not an ignore region."""
+        return ~np.concatenate([image.ignore for image in self.dataset.images])
+
+    def teacher_rows(self) -> Iterator[FloatArray]:
+        """Yield the teacher's embeddings of the boxes that count, in order, as ``(n, D_t)`` float32 of bounded size.
+
+        Raises:
+            ConfigError: the set has no store.
+        """
+        if self.store is None:
+            raise ConfigError(f"{self.dataset.name} has no embedding store; make one with tdtrack annotate")
+        ids = self.dataset.annotation_id[self.counted]
+        for start in range(0, len(ids), ROWS_AT_ONCE):
+            yield self.store.lookup(ids[start : start + ROWS_AT_ONCE])
 
 
 def load_labelled_sets(
@@ -143,7 +163,8 @@ class Sample(NamedTuple):
         xyxy: ``(G, 4)`` float32, pixels of the input.
         class_id: ``(G,)`` int64.
         ignore: ``(G,)`` bool.
-        embedding: ``(G, D_s)`` float16, the teacher's for the whole, upright, unaugmented box; zeros where ignored.
+        embedding: ``(G, D_s)`` float16, what is learned of the teacher's for the whole, upright, unaugmented box; zeros
+            where ignored.
         identity: ``(G,)`` int64 from 0 on over all training sets, or ``UNKNOWN``.
     """
 
@@ -191,19 +212,20 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
         num_identities: different identities that the sets name.
     """
 
-    def __init__(self, sets: Sequence[LabelledSet], config: TrainConfig) -> None:
-        """Gather the images of all sets and load their embeddings into memory.
+    def __init__(self, sets: Sequence[LabelledSet], config: TrainConfig, target: TeacherTarget | None = None) -> None:
+        """Gather the images of all sets and load what is learned of their embeddings into memory.
 
         Args:
             sets: with stores.
             config: input size, augmentation, seed, D_s and the number of loader processes.
+            target: what is learned; ``None`` is the first D_s numbers.
 
         Raises:
             DataError: no set has a box to learn from.
         """
         self._images = [image for item in sets for image in item.dataset.images]
         self._config = config
-        self._embedding = np.concatenate([_embeddings(item, config.model.embedding_dim) for item in sets])
+        self._embedding = np.concatenate([_embeddings(item, config.model.embedding_dim, target) for item in sets])
         counts = [len(image.annotation_id) for image in self._images]
         self._first_box = np.cumsum([0, *counts])
         if not any((~image.ignore).any() for image in self._images):
@@ -248,7 +270,7 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
         )
 
     def mean_embedding(self) -> Tensor:
-        """Return the ``(D_s,)`` float32 mean of the first D_s teacher numbers over all boxes that count."""
+        """Return the ``(D_s,)`` float32 mean of what is learned, over all boxes that count."""
         counted = np.concatenate([~image.ignore for image in self._images])
         return torch.from_numpy(self._embedding[counted].mean(axis=0, dtype=np.float64).astype(np.float32))
 
@@ -269,16 +291,15 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
         return image
 
 
-def _embeddings(item: LabelledSet, embedding_dim: int) -> NDArray[np.float16]:
-    """Return the first D_s numbers of every box's embedding, in order of image and box; zeros for ignore regions."""
-    if item.store is None:
-        raise ConfigError(f"{item.dataset.name} has no embedding store; make one with tdtrack annotate")
+def _embeddings(item: LabelledSet, embedding_dim: int, target: TeacherTarget | None) -> NDArray[np.float16]:
+    """Return what is learned of every box's embedding, in order of image and box; zeros for ignore regions."""
+    counted = np.flatnonzero(item.counted)
     table = np.zeros((item.dataset.num_boxes, embedding_dim), np.float16)
     start = 0
-    for image in item.dataset.images:  # one by one: all rows in full width and precision could fill the memory
-        rows = start + np.flatnonzero(~image.ignore)
-        table[rows] = item.store.lookup(image.annotation_id[~image.ignore])[:, :embedding_dim]
-        start += len(image)
+    for teacher in item.teacher_rows():
+        learned = teacher[:, :embedding_dim] if target is None else target(torch.from_numpy(teacher)).numpy()
+        table[counted[start : start + len(teacher)]] = learned
+        start += len(teacher)
     return table
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -22,8 +23,10 @@ from tdtrack.model import (
     JointModel,
     Losses,
     Targets,
+    TeacherTarget,
     compute_losses,
     load_weights,
+    read_teacher_target,
     save_model,
     weight_decay_groups,
 )
@@ -39,6 +42,7 @@ from tdtrack.training.state import (
     plain_settings,
     save_checkpoint,
 )
+from tdtrack.training.target import fit_target
 from tdtrack.training.validate import validate
 from tdtrack.version import __version__
 
@@ -70,9 +74,10 @@ class Session:
         classes, dim = config.model.classes, config.model.embedding_dim
         self._train_sets = load_labelled_sets(config.train, classes, dim, need_stores=True)
         self._val_sets = load_labelled_sets(config.validation, classes, dim, need_stores=False)
-        self._samples = TrainingSamples(self._train_sets, config)
         self._checkpoint = Path(config.out) / CHECKPOINT_FILE
         saved = load_checkpoint(self._checkpoint, self._settings, self._fingerprints())
+        self._target = self._learned(saved)
+        self._samples = TrainingSamples(self._train_sets, config, self._target)
         self._build(initial=saved is None)
         if saved is not None:
             self.run.load_state_dict(saved["run"])
@@ -81,15 +86,29 @@ class Session:
             with atomic_write(Path(config.out) / "config.yaml") as file:
                 yaml.safe_dump(self._settings, file, sort_keys=False)
 
+    def _learned(self, saved: dict[str, Any] | None) -> TeacherTarget | None:
+        """Return what is learned of the teacher: as before for a run or a model that goes on, else fitted to the data."""
+        if self.config.model.embedding_target == "first":
+            return None
+        if saved is not None:
+            weights = saved["run"]["model"]
+            return TeacherTarget(weights["teacher_target.mean"], weights["teacher_target.directions"])
+        if self.config.init_from and (target := read_teacher_target(self.config.init_from)) is not None:
+            return target
+        return fit_target(self._train_sets, self.config.model.embedding_dim)
+
     def _build(self, *, initial: bool) -> None:
         config, optimizer = self.config, self.config.optimizer
         torch.manual_seed(config.seed)
         model = JointModel(config.model if initial else replace(config.model, pretrained=False))
         model.config = config.model  # a resumed model is not downloaded, but is what it was
+        model.teacher_target = self._target
         if config.init_from and initial:
             load_weights(model, config.init_from)
         elif initial and config.loss.supervision == "teacher":
             model.start_embeddings_at(self._samples.mean_embedding())
+        if optimizer.share_anchor_slots:
+            model.embedding_head.share_slots()
         head = self._identity_head() if config.loss.supervision == "identities" else None
         algorithm = _algorithm(model, head, optimizer)
         self._learner, self._optimizer = self._fabric.setup(_Learner(model, head, config), algorithm)
@@ -187,7 +206,9 @@ class Session:
         """
         if self.leads:
             with self._final_weights():
-                save_model(path, self.run.model, self._metadata())
+                model = deepcopy(self.run.model)
+            model.embedding_head.merge_slots()
+            save_model(path, model, self._metadata())
         self._fabric.barrier()
 
     def remarks(self) -> list[str]:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
 from torchvision.ops import box_iou
 
@@ -155,9 +154,9 @@ def validate(
 ) -> ModelReport:
     """Measure a model on labelled images, in one forward pass each.
 
-    Images are fitted into the input as in tracking. The agreement of a box is the cosine between the first D_s numbers of its
-    teacher embedding and the model's embedding at the anchor that overlaps the box most, whether or not that anchor detects
-    it: so it measures the embedding head alone.
+    Images are fitted into the input as in tracking. The agreement of a box is the cosine
+    (``JointModel.agreement``) between its teacher embedding and the model's embedding at the anchor that overlaps the box
+    most, whether or not that anchor detects it: so it measures the embedding head alone.
 
     Args:
         model: on its device; its mode is as before afterwards.
@@ -268,6 +267,6 @@ def _agreement(
     xyxy = torch.from_numpy(record.xyxy[counted] * np.float32(scale)).to(device)
     anchor = box_iou(xyxy, predictions.anchors).argmax(dim=1)
     student = model.embed_at(predictions, torch.full_like(anchor, row), anchor).float()
-    teacher = torch.from_numpy(store.lookup(record.annotation_id[counted])).to(device)[:, : student.shape[1]]
-    cosine: NDArray[np.float32] = (normalize(student, dim=1) * normalize(teacher, dim=1)).sum(dim=1).cpu().numpy()
+    teacher = torch.from_numpy(store.lookup(record.annotation_id[counted])).to(device)
+    cosine: NDArray[np.float32] = model.agreement(student, teacher).cpu().numpy()
     return cosine
