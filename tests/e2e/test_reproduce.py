@@ -135,7 +135,7 @@ def test_an_interrupted_table_goes_on(run: Callable[..., str], out: Path, monkey
     again = models(out)
     assert {name: again[name] for name in made} == made
     assert {path: path.stat().st_mtime_ns for path in results} == results
-    assert "walkers-02" in printed and "KITTI13" in printed
+    assert "walkers-02" in printed and "KITTI-13" in printed
 
     # The counterpart alone was given identities, from a file that only it asks for, and the world's own files hold none.
     world = next((out / "worlds").iterdir())
@@ -171,13 +171,20 @@ def test_keys_name_what_determines_a_result(scale: Scale, tmp_path: Path) -> Non
 
     same = [name(scale), name(scale, where="b"), name(changed(train={**scale.train, "workers": 3})), name(changed(tracker={}))]
     assert len(set(same)) == 1
+    longer = changed(walkers=apply_settings(scale.walkers, {"sequences": 5, "sequence_frames": 9}))
+    assert name(longer) == same[0]  # what is tracked does not change what is trained
+    assert WalkersMaterial(longer, tmp_path).sequences_key() != WalkersMaterial(scale, tmp_path).sequences_key()
+    more_videos = changed(walkers=apply_settings(scale.walkers, {"detection_videos": 9}))
+    teachers = {WalkersMaterial(one, tmp_path).teacher_key("ON-Large") for one in (scale, longer, more_videos)}
+    assert len(teachers) == 1
     others = [
+        name(more_videos),
         name(scale, seed=1),
         name(changed(train={**scale.train, "optimizer.steps": 3})),
         name(changed(teacher={**scale.teacher, "steps": 2})),
         name(changed(walkers=apply_settings(scale.walkers, {"seed": 1}))),
     ]
-    assert len({same[0], *others}) == 5
+    assert len({same[0], *others}) == 6
     assert not list(tmp_path.iterdir())  # nothing is made to know a name
 
 

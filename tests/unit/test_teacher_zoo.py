@@ -192,7 +192,9 @@ def test_teachers_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     (tmp_path / "osnet_x1_0_duke.pth").touch()
     assert main(["teachers", "--architecture", "osnet_x1_0"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = {line.split()[0]: line.split()[1] for line in lines[1:-1]}
+    licences = [line for line in lines if line.startswith("licence: ")]
+    assert len(licences) == 3 and "licence: MIT (torchreid); MSMT17: research only" in licences
+    rows = {line.split()[0]: line.split()[1] for line in lines[1 : -1 - len(licences)]}
     assert rows == {
         name: "yes" if name == "osnet_x1_0_duke" else "no"
         for name, known in CHECKPOINTS.items()

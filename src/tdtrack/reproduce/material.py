@@ -41,6 +41,9 @@ PUBLISHED = {
 _SHARE: dict[Data, tuple[int, int]] = {"part": (1, 3), "base": (2, 3), "more": (1, 1)}
 """Of the walkers' training videos."""
 
+_SEQUENCES = frozenset({"sequences", "sequence_frames"})
+_DETECTION = frozenset({"detection_videos", "detection_frames", "validation_videos", "validation_frames"})
+
 
 class Material(Protocol):
     """What a table asks for. Everything is made at the first request and found at the next; keys name it before it is made."""
@@ -106,20 +109,21 @@ class WalkersMaterial:
     out: Path
 
     def data_key(self, data: Data) -> str:
-        """Return the world's name and the share of its videos."""
-        return f"{self._world_key()}-{data}"
+        """Return a name that the world without its sequences, and the share of its videos, determine."""
+        return f"{self._world_key(_SEQUENCES)}-{data}"
 
     def teacher_key(self, name: str) -> str:
-        """Return a name that architecture, training and crops determine."""
+        """Return a name that architecture, training and the world's crops determine."""
         config = apply_settings(TeacherTrainConfig(crops="", out="", architecture=ARCHITECTURE[name]), self.scale.teacher)
-        return f"{config.architecture}-{content_key(self._world_key(), asdict(config))}"
+        return f"{config.architecture}-{content_key(self._world_key(_SEQUENCES | _DETECTION), asdict(config))}"
 
     def sequences_key(self) -> str:
         """Return the world's name."""
         return self._world_key()
 
-    def _world_key(self) -> str:
-        return content_key(asdict(self.scale.walkers))
+    def _world_key(self, irrelevant: frozenset[str] = frozenset()) -> str:
+        """Name the world by its settings but those that change nothing of the part in question."""
+        return content_key({name: value for name, value in asdict(self.scale.walkers).items() if name not in irrelevant})
 
     @cache  # noqa: B019 - one object per command
     def world(self) -> World:
@@ -127,7 +131,7 @@ class WalkersMaterial:
         return write_world(self.scale.walkers, self.out / "worlds" / self._world_key())
 
     def training(self, data: Data, *, identities: bool) -> list[DataSource]:
-        """Return the training images of a share of the videos: as many data sets as there are videos, in effect."""
+        """Return the training images of a share of the videos, as one data set."""
         world = self.world()
         annotations = world.train if data == "more" else world.root / "shares" / f"{data}.json"
         if not annotations.is_file():
@@ -225,7 +229,7 @@ class FolderMaterial:
         ]
 
     def held_out(self) -> DataSource:
-        """Return the validation sequences as images with boxes."""
+        """Return the validation sequences as images with boxes: ceilings are fitted to these, without identities."""
         return DataSource(str(self._there("mot15-validation")))
 
     def sequences(self) -> list[Path]:

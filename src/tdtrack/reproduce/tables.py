@@ -52,7 +52,7 @@ class Row:
         teacher: which of the paper's teachers it learns from (Tab. 3).
         data: what it learns from.
         two_stage: track with the teacher on crops instead of the model's own embeddings.
-        paper_sequences: the paper's numbers of single sequences, by sequence and column.
+        paper_sequences: the paper's numbers of single sequences, by MOT15's name of them and column.
     """
 
     label: str
@@ -142,8 +142,8 @@ TABLES: dict[str, Table] = {
                 },
                 data="more",
                 paper_sequences={
-                    "KITTI13": {"AP": 0.796, "MOTA": 0.427},
-                    "ETH-SunnyDay": {"AP": 0.997, "MOTA": 0.843},
+                    "KITTI-13": {"AP": 0.796, "MOTA": 0.427},
+                    "ETH-Sunnyday": {"AP": 0.997, "MOTA": 0.843},
                 },
             ),
             Row(
@@ -151,8 +151,8 @@ TABLES: dict[str, Table] = {
                 {"AP": 0.926, "MOTA": 0.784},
                 data="more",
                 paper_sequences={
-                    "KITTI13": {"AP": 0.792, "MOTA": 0.323},
-                    "ETH-SunnyDay": {"AP": 0.984, "MOTA": 0.887},
+                    "KITTI-13": {"AP": 0.792, "MOTA": 0.323},
+                    "ETH-Sunnyday": {"AP": 0.984, "MOTA": 0.887},
                 },
             ),
         ),

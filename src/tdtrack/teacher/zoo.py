@@ -154,7 +154,7 @@ def find_checkpoint(name: str) -> Path:
 
 
 def list_checkpoints(architecture: str = "") -> list[str]:
-    """Return a table of the known checkpoints, a line each.
+    """Return a table of the known checkpoints, a line each, then their licences.
 
     Args:
         architecture: only those of this network; empty lists all.
@@ -167,10 +167,12 @@ def list_checkpoints(architecture: str = "") -> list[str]:
         names = ", ".join(dict.fromkeys(known.architecture for known in CHECKPOINTS.values()))
         raise ConfigError(f"no checkpoint of {architecture!r} is known; there are some of {names}")
     folder = weights_folder()
-    rows = [("name", "here", "trained on", "ids", "Market mAP", "file")]
+    rows = [("name", "here", "trained on", "ids", "Market mAP", "SHA-256", "file")]
     for name, known in chosen.items():
         here = any(path.is_file() for path in (folder / f"{name}.pth", folder / known.file))
         accuracy = "" if known.market_map is None else f"{known.market_map:.1f}"
-        rows.append((name, "yes" if here else "no", known.data, str(known.identities), accuracy, known.file))
+        digest = f"{known.sha256[:12]}..." if known.sha256 else "not known"
+        rows.append((name, "yes" if here else "no", known.data, str(known.identities), accuracy, digest, known.file))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    return [*table, *(f"licence: {licence}" for licence in sorted({known.licence for known in chosen.values()}))]
