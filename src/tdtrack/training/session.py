@@ -72,7 +72,9 @@ class Session:
         self.leads = self._fabric.is_global_zero
         self._settings = plain_settings(config)
         classes, dim = config.model.classes, config.model.embedding_dim
-        self._train_sets = load_labelled_sets(config.train, classes, dim, need_stores=True)
+        named = config.loss.supervision == "identities"
+        sources = config.train if named else [replace(source, identities="") for source in config.train]
+        self._train_sets = load_labelled_sets(sources, classes, dim, need_stores=True)
         self._val_sets = load_labelled_sets(config.validation, classes, dim, need_stores=False)
         self._checkpoint = Path(config.out) / CHECKPOINT_FILE
         saved = load_checkpoint(self._checkpoint, self._settings, self._fingerprints())
