@@ -96,16 +96,16 @@ def test_a_shared_kernel_learns_what_all_slots_learn_together() -> None:
     assert torch.allclose(common, by_slot.sum(dim=0), atol=1e-7) and common.abs().max() > 0
 
 
-def test_merged_slots_are_a_plain_head_again() -> None:
+def test_a_merged_model_is_plain_and_the_same_and_leaves_the_other_as_it_was() -> None:
     torch.manual_seed(1)
-    config = ModelConfig(embedding_dim=5, fpn_width=6, embedding_width=7)
-    head = EmbeddingHead(1, config)
-    names = list(head.state_dict())
-    head.share_slots()
+    model = small_model()
+    names = list(model.state_dict())
+    model.embedding_head.share_slots()
     with torch.no_grad():
-        head.conv2.parametrizations.weight.original1.normal_()
-    hidden = head([torch.randn(1, 6, 3, 3)])
-    before = head.dense(hidden)
-    head.merge_slots()
-    assert sorted(head.state_dict()) == sorted(names)
-    assert torch.equal(head.dense(hidden), before)
+        model.embedding_head.conv2.parametrizations.weight.original1.normal_()
+    split = list(model.state_dict())
+    plain = model.merged().eval()
+    assert list(plain.state_dict()) == names and list(model.state_dict()) == split
+    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    before, after = (each.embed_dense(each.eval()(image)) for each in (model, plain))
+    assert torch.allclose(before, after, atol=1e-6) and before.std() > 0.1

@@ -124,11 +124,6 @@ class EmbeddingHead(nn.Module):
         """
         parametrize.register_parametrization(self.conv2, "weight", _SlotsShare(self.slots))
 
-    def merge_slots(self) -> None:
-        """Add the shared kernel to each slot's own for good, if :meth:`share_slots` split them."""
-        if parametrize.is_parametrized(self.conv2):
-            parametrize.remove_parametrizations(self.conv2, "weight", leave_parametrized=True)
-
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Return the hidden maps ``(B, W_e, H_l, W_l)`` of every level, after the ReLU."""
         return [relu(norm(self.conv1(level))) for level, norm in zip(features, self.norms)]

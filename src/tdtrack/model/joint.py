@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -131,6 +131,16 @@ class JointModel(nn.Module):
             and stayed there.
         """
         self.embedding_head.start_at(mean)
+
+    def merged(self) -> JointModel:
+        """Return a plain copy for saving: a shared embedding kernel, where training split one off, joins each slot's own."""
+        # Not a deep copy whose parametrization is removed: both share one class, and the removal would hit this model too.
+        plain = JointModel(replace(self.config, pretrained=False))
+        plain.config, plain.teacher_target = self.config, self.teacher_target
+        names = plain.state_dict().keys()
+        state = {name: value for name, value in self.state_dict().items() if name in names}
+        plain.load_state_dict(state | {"embedding_head.conv2.weight": self.embedding_head.conv2.weight.detach()})
+        return plain
 
     def target_of(self, teacher: Tensor) -> Tensor:
         """Return what this model learns of teacher embeddings.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from copy import deepcopy
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -208,9 +207,7 @@ class Session:
         """
         if self.leads:
             with self._final_weights():
-                model = deepcopy(self.run.model)
-            model.embedding_head.merge_slots()
-            save_model(path, model, self._metadata())
+                save_model(path, self.run.model.merged(), self._metadata())
         self._fabric.barrier()
 
     def remarks(self) -> list[str]:
