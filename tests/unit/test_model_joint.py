@@ -23,34 +23,6 @@ def tiny(**settings: object) -> JointModel:
     return JointModel(ModelConfig(**{"backbone": "test_resnet", **SMALL, **settings}))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "backbone",
-    [
-        "resnet18",
-        "resnet34",
-        "resnet50",
-        "mobilenetv1_100",
-        "mobilenetv3_small_050",
-        "mobilenetv3_small_100",
-        "mobilenetv4_conv_small",
-        "mobilenetv4_conv_small_050",
-        "test_resnet",
-    ],
-)
-def test_every_backbone_fits(backbone: str) -> None:
-    model = tiny(backbone=backbone).eval()
-    with torch.no_grad():
-        predictions = model(torch.randint(0, 256, (1, 3, 75, 100), dtype=torch.uint8))
-    shapes = pyramid_shapes(75, 100, 3, 7)
-    anchors = sum(h * w for h, w in shapes) * 9
-    assert predictions.level_shapes == shapes == ((10, 13), (5, 7), (3, 4), (2, 2), (1, 1))
-    assert predictions.class_logits.shape == (1, anchors, 1)
-    assert predictions.box_codes.shape == (1, anchors, 4)
-    assert predictions.anchors.shape == (anchors, 4)
-    assert [level.shape for level in predictions.embedding_hidden] == [(1, 8, h, w) for h, w in shapes]
-    assert model.embed_dense(predictions).shape == (1, anchors, 6)
-
-
 @pytest.mark.parametrize(("min_level", "max_level"), [(3, 5), (2, 6), (4, 4), (5, 8)])
 def test_other_pyramid_levels(min_level: int, max_level: int) -> None:
     model = tiny(min_level=min_level, max_level=max_level)

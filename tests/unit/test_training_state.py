@@ -30,7 +30,7 @@ def config(**changes: object) -> TrainConfig:
 def test_settings_survive_yaml() -> None:
     settings = plain_settings(config())
     assert yaml.safe_load(yaml.safe_dump(settings)) == settings
-    source = {"annotations": "a.json", "images": "images", "store": "a.parquet", "skip_bad_boxes": False}
+    source = {"annotations": "a.json", "images": "images", "store": "a.parquet", "identities": "", "skip_bad_boxes": False}
     assert settings["train"] == [source | {"format": "auto", "split": "", "box": "full", "rename": {}}]
 
 

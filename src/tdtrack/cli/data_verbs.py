@@ -8,7 +8,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
-from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher, write_json
+from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher, take_teacher, write_json
 
 
 def _doctor_arguments(parser: ArgumentParser) -> None:
@@ -42,12 +42,11 @@ def _annotate_arguments(parser: ArgumentParser) -> None:
 
 def _annotate(settings: Settings, console: Console) -> int:
     from tdtrack.data import load_dataset
-    from tdtrack.teacher import load_teacher
     from tdtrack.teacher.annotate import annotate
 
     how = {name: settings[name] for name in ("images", "format", "split", "box")}
     dataset = load_dataset(settings["data"], **how, skip_bad=settings["skip_bad_boxes"])
-    teacher = load_teacher(settings["teacher"], settings["weights"], settings["device"])
+    teacher = take_teacher(settings, console)
     out = Path(settings["out"])
     store = annotate(dataset, teacher, out, batch_size=settings["batch_size"], workers=settings["workers"])
     size = out.stat().st_size / 1e6

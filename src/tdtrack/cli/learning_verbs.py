@@ -1,4 +1,4 @@
-"""Verbs that train: demo, teach, train, train-teacher."""
+"""Verbs that train, and what they can learn from: demo, teach, teachers, train, train-teacher."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher
+from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher, take_teacher
 from tdtrack.config import TeacherTrainConfig, TrainConfig
 
 
@@ -40,7 +40,6 @@ def _teach_arguments(parser: ArgumentParser) -> None:
 
 def _teach(settings: Settings, console: Console) -> int:
     from tdtrack.teach import TeachData, teach
-    from tdtrack.teacher import load_teacher
 
     data = TeachData(
         data=settings.pop("data"),
@@ -53,7 +52,7 @@ def _teach(settings: Settings, console: Console) -> int:
         box=settings.pop("box"),
         skip_bad=settings.pop("skip_bad_boxes"),
     )
-    teacher = load_teacher(settings.pop("teacher"), settings.pop("weights"), settings.pop("device"))
+    teacher = take_teacher(settings, console)
     result = teach(data, teacher, settings)
     for line in result.lines():
         console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -91,9 +90,23 @@ def _train_teacher(settings: Settings, console: Console) -> int:
     return 0
 
 
+def _teachers_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--architecture", type=str, default="", help="only checkpoints of this network")
+
+
+def _teachers(settings: Settings, console: Console) -> int:
+    from tdtrack.teacher.zoo import MODEL_ZOO, list_checkpoints, weights_folder
+
+    for line in list_checkpoints(settings["architecture"]):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(f"files come from {MODEL_ZOO} and go into {weights_folder()}", markup=False, highlight=False, soft_wrap=True)
+    return 0
+
+
 VERBS = {
     "demo": Verb("the whole path on a synthetic world, no data needed", _demo_arguments, _demo),
     "teach": Verb("annotate, train and validate on your own boxes, in one command", _teach_arguments, _teach),
+    "teachers": Verb("list the known Re-ID checkpoints and say which are here", _teachers_arguments, _teachers),
     "train": Verb("train the joint model from a recipe", _train_arguments, _train),
     "train-teacher": Verb("train a Re-ID teacher on crops by identity", _train_teacher_arguments, _train_teacher),
 }

@@ -9,7 +9,7 @@ from argparse import ArgumentError
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
@@ -17,7 +17,21 @@ from rich.console import Console
 from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.errors import ConfigError
 
-__all__ = ["INTERRUPTED", "Settings", "Verb", "add_config", "add_layout", "add_teacher", "nearest", "parse", "write_json"]
+if TYPE_CHECKING:
+    from tdtrack.teacher import Teacher
+
+__all__ = [
+    "INTERRUPTED",
+    "Settings",
+    "Verb",
+    "add_config",
+    "add_layout",
+    "add_teacher",
+    "nearest",
+    "parse",
+    "take_teacher",
+    "write_json",
+]
 
 Settings = dict[str, Any]
 INTERRUPTED = 130  # the shell's own status for Ctrl-C
@@ -110,10 +124,20 @@ def add_teacher(parser: ArgumentParser, *, required: bool) -> None:
         type=str,
         required=required,
         default=None,
-        help="network name (osnet_x0_25, ...), .onnx or .safetensors file",
+        help="network (osnet_x0_25, ...), known checkpoint (tdtrack teachers lists them), .onnx or .safetensors file",
     )
     parser.add_argument("--weights", type=str, default=None, help="checkpoint of a named network")
     parser.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; default: what there is")
+
+
+def take_teacher(settings: Settings, console: Console) -> Teacher:
+    """Take the words of ``add_teacher`` out of the settings and load what they name; a remark on it is printed."""
+    from tdtrack.teacher import load_teacher
+
+    teacher = load_teacher(settings.pop("teacher"), settings.pop("weights"), settings.pop("device"))
+    if remark := getattr(teacher, "remark", ""):
+        console.print(remark, markup=False, highlight=False, soft_wrap=True)
+    return teacher
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -15,7 +15,10 @@ class ModelConfig:
     """The joint model (Sec. 3.2).
 
     Attributes:
-        backbone: name of a timm network with features at strides 8, 16 and 32. ResNet-34 is the paper's (Sec. 4.2).
+        backbone: name of a timm network with features at strides 8, 16 and 32, or "spinenet49", "spinenet49s". ResNet-34 is the
+            paper's (Sec. 4.2); Tab. 5 adds MobileNet (timm's mobilenetv1_100) and ResNet-50.
+        pyramid: "fpn" fuses levels from coarse to fine; "lateral" does not, a 1x1 convolution makes each level (Tab. 5's MNet).
+            SpineNet is a pyramid itself and needs neither.
         pretrained: start from timm's ImageNet weights. The paper trains from scratch (Supp. A).
         classes: class names, in the order of class ids.
         embedding_dim: D_s, numbers in a student embedding. 128 in the benchmark models (Sec. 4.2), 512 in Tab. 1.
@@ -37,6 +40,7 @@ class ModelConfig:
     """
 
     backbone: str = "resnet34"
+    pyramid: Literal["fpn", "lateral"] = "fpn"
     pretrained: bool = False
     classes: tuple[str, ...] = ("person",)
     embedding_dim: int = 128
@@ -70,6 +74,7 @@ class ModelConfig:
             all(ratio > 0 for ratio in self.anchor_aspect_ratios) and len(self.anchor_aspect_ratios) > 0,
             f"model.anchor_aspect_ratios {self.anchor_aspect_ratios} must all be positive (width over height)",
         )
+        require(self.pyramid in ("fpn", "lateral"), f"model.pyramid is {self.pyramid!r}; it must be 'fpn' or 'lateral'")
         require(self.anchor_scales >= 1, f"model.anchor_scales is {self.anchor_scales}; it must be at least 1")
         require(0 < self.class_prior < 1, f"model.class_prior is {self.class_prior}; it must lie between 0 and 1")
 
@@ -108,6 +113,8 @@ class LossConfig:
         class_weight: alpha_c of Eq. 2 (Sec. 4.2).
         box_weight: alpha_b of Eq. 2 (Sec. 4.2).
         embedding_weight: alpha_e of Eq. 2 (Sec. 4.2; 2 to 10 alike, Supp. B).
+        supervision: what embeddings learn from: "teacher" is the paper's method; "identities" is FairMOT's cross-entropy over
+            those that the data sets name, weighted by ``embedding_weight`` too (for Tab. 4's counterpart only).
     """
 
     focal_alpha: float = 0.25
@@ -116,6 +123,7 @@ class LossConfig:
     class_weight: float = 1.0
     box_weight: float = 50.0
     embedding_weight: float = 10.0
+    supervision: Literal["teacher", "identities"] = "teacher"
 
 
 @dataclass(frozen=True)

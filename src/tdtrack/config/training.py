@@ -109,6 +109,8 @@ class DataSource:
         annotations: file or folder of any layout in ``docs/data.md``: a COCO JSON file, a folder of MOTChallenge sequences, ...
         images: folder that image names are relative to; empty looks where the layout keeps them.
         store: embedding store of this data set, made by ``tdtrack annotate``.
+        identities: JSON file that says who is in which box (``data/identities.py``); read only where ``loss.supervision`` is
+            "identities", never by the paper's method.
         skip_bad_boxes: drop what ``tdtrack doctor`` reports instead of stopping; as it was when the store was made.
         format: layout of the data set; "auto" tells it by its signs.
         split: part of a layout that holds several, for instance "val", or of a folder of sequences, for instance "MOT15-val";
@@ -120,6 +122,7 @@ class DataSource:
     annotations: str
     images: str = ""
     store: str = ""
+    identities: str = ""
     skip_bad_boxes: bool = False
     format: DataFormat = "auto"
     split: str = ""
@@ -186,3 +189,6 @@ class TrainConfig:
             self.input_height >= 32 and self.input_width >= 32,
             f"input {self.input_height}x{self.input_width} is smaller than 32x32",
         )
+        if self.loss.supervision == "identities":
+            nameless = [source.annotations for source in self.train if not source.identities]
+            require(not nameless, f"loss.supervision is 'identities' but {', '.join(nameless)} names none; set its identities")

@@ -14,12 +14,15 @@ for _package in ("torch", "torchvision", "timm", "safetensors"):
 
 from tdtrack.model.checkpoint import load_model, load_weights, read_metadata, read_teacher_target, save_model  # noqa: E402
 from tdtrack.model.detect import DetectedTensors  # noqa: E402
+from tdtrack.model.identity import UNKNOWN, IdentityHead  # noqa: E402
 from tdtrack.model.joint import JointModel, Predictions, weight_decay_groups  # noqa: E402
 from tdtrack.model.losses import Losses, Targets, compute_losses  # noqa: E402
 from tdtrack.model.target import TeacherTarget, principal_directions  # noqa: E402
 
 __all__ = [
+    "UNKNOWN",
     "DetectedTensors",
+    "IdentityHead",
     "JointModel",
     "Losses",
     "Predictions",

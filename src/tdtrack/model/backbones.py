@@ -1,4 +1,4 @@
-"""Backbones: any timm network that gives features at the strides the pyramid needs."""
+"""Backbones: SpineNet, and any timm network that gives features at the strides the pyramid needs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from tdtrack.config import ModelConfig
 from tdtrack.errors import ConfigError, WeightsError
+from tdtrack.model.fpn import FeaturePyramid
+from tdtrack.model.spinenet import SPINENETS, SpineNet
 
-__all__ = ["DEEPEST_LEVEL", "Backbone"]
+__all__ = ["DEEPEST_LEVEL", "Backbone", "build_trunk"]
 
 DEEPEST_LEVEL = 5
 """Coarsest level taken from a backbone (stride 32); the pyramid adds the rest."""
@@ -62,6 +64,28 @@ class Backbone(nn.Module):
         return list(self.body(images))
 
 
+def build_trunk(config: ModelConfig) -> tuple[nn.Module, nn.Module]:
+    """Build what the heads stand on.
+
+    Args:
+        config: names backbone and pyramid.
+
+    Returns:
+        The backbone, from normalised ``(B, 3, H, W)`` images to a list of maps, and the pyramid, from these to one
+        ``(B, fpn_width, H_l, W_l)`` map per level. SpineNet's maps are a pyramid already: its second part does nothing.
+
+    Raises:
+        ConfigError, WeightsError: as :class:`Backbone` and :class:`~tdtrack.model.spinenet.SpineNet` say.
+
+    Source:
+        Sec. 3.2; Tab. 5 for the pyramid without fusion.
+    """
+    if config.backbone in SPINENETS:
+        return SpineNet(config), nn.Identity()
+    backbone = Backbone(config)
+    return backbone, FeaturePyramid(backbone.channels, config)
+
+
 def _feature_info(body: nn.Module) -> FeatureInfo:
     """Return timm's table of the features a network gives."""
     return cast(FeatureInfo, body.feature_info)
@@ -71,8 +95,10 @@ def _stages(config: ModelConfig) -> list[int]:
     """Return timm's indices of the deepest stages at the strides the pyramid takes from the backbone."""
     name = config.backbone
     if not timm.is_model(split_model_name_tag(name)[0]):
-        nearest = difflib.get_close_matches(name, timm.list_models(), n=1, cutoff=0)[0]
-        raise ConfigError(f"model.backbone {name!r} is not a timm model; the nearest name is {nearest!r}")
+        nearest = difflib.get_close_matches(name, [*SPINENETS, *timm.list_models()], n=1, cutoff=0)[0]
+        raise ConfigError(
+            f"model.backbone {name!r} is neither {' nor '.join(SPINENETS)} nor a timm model; the nearest name is {nearest!r}"
+        )
     try:
         with torch.device("meta"):  # only the table of strides is wanted: no memory, no random numbers drawn
             strides = list(_feature_info(timm.create_model(name, features_only=True)).reduction())

@@ -15,9 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tdtrack.config import DetectConfig, ModelConfig
 from tdtrack.errors import ShapeError
 from tdtrack.model.anchors import pyramid_anchors
-from tdtrack.model.backbones import Backbone
+from tdtrack.model.backbones import build_trunk
 from tdtrack.model.detect import DetectedTensors, select_detections
-from tdtrack.model.fpn import FeaturePyramid
 from tdtrack.model.heads import EmbeddingHead, Subnet, class_bias, per_anchor
 from tdtrack.model.target import TeacherTarget
 
@@ -63,7 +62,7 @@ class JointModel(nn.Module):
             config: the architecture.
 
         Raises:
-            ConfigError: the backbone is unknown or has no features at a stride the pyramid needs.
+            ConfigError: the backbone is unknown or has no features at a level the pyramid needs.
             WeightsError: pretrained weights were asked for and cannot be fetched.
 
         Source:
@@ -73,8 +72,7 @@ class JointModel(nn.Module):
         self.config = config
         levels = config.max_level - config.min_level + 1
         slots = config.anchors_per_cell
-        self.backbone = Backbone(config)
-        self.pyramid = FeaturePyramid(self.backbone.channels, config)
+        self.backbone, self.pyramid = build_trunk(config)
         self.class_subnet = Subnet(levels, slots * len(config.classes), class_bias(config.class_prior), config)
         self.box_subnet = Subnet(levels, slots * 4, 0.0, config)
         self.embedding_head = EmbeddingHead(levels, config)

@@ -16,6 +16,7 @@ from tdtrack.model.assign import IGNORED, assign_anchors
 from tdtrack.model.boxcode import encode_boxes
 
 if TYPE_CHECKING:
+    from tdtrack.model.identity import IdentityHead
     from tdtrack.model.joint import JointModel, Predictions
 
 __all__ = ["Losses", "Targets", "box_loss", "classification_loss", "compute_losses", "embedding_loss"]
@@ -30,12 +31,14 @@ class Targets:
         class_id: ``(G_i,)`` int64 in ``[0, K)``.
         ignore: ``(G_i,)`` bool, True for regions that are neither object nor background.
         embedding: ``(G_i, D_t)`` teacher embeddings; rows of ignore regions are not read.
+        identity: ``(G_i,)`` int64, class of each box in an ``IdentityHead``; only that reads it.
     """
 
     boxes: list[Tensor]
     class_id: list[Tensor]
     ignore: list[Tensor]
     embedding: list[Tensor]
+    identity: list[Tensor] | None = None
 
     def __post_init__(self) -> None:
         """Check that the rows pair up.
@@ -57,7 +60,8 @@ class Targets:
 
     def to(self, device: torch.device | str) -> Targets:
         """Return the same targets on another device."""
-        return Targets(*([row.to(device) for row in rows] for rows in (self.boxes, self.class_id, self.ignore, self.embedding)))
+        columns = (self.boxes, self.class_id, self.ignore, self.embedding, self.identity)
+        return Targets(*(None if rows is None else [row.to(device) for row in rows] for rows in columns))  # type: ignore[arg-type]
 
 
 @dataclass(eq=False)
@@ -151,7 +155,12 @@ def embedding_loss(student: Tensor, teacher: Tensor, image: Tensor, num_images: 
 
 
 def compute_losses(
-    model: JointModel, predictions: Predictions, targets: Targets, assign: AssignConfig, loss: LossConfig
+    model: JointModel,
+    predictions: Predictions,
+    targets: Targets,
+    assign: AssignConfig,
+    loss: LossConfig,
+    identity_head: IdentityHead | None = None,
 ) -> Losses:
     """Assign anchors to boxes and compare predictions with targets.
 
@@ -161,12 +170,14 @@ def compute_losses(
         targets: of the same images, on the same device.
         assign: which anchor learns which box.
         loss: constants and weights.
+        identity_head: what embeddings learn from instead of the teacher (Tab. 4's counterpart); ``None`` is the paper's method.
 
     Returns:
         Finite losses, differentiable in every parameter, also when no image has a box.
 
     Raises:
-        ShapeError: predictions and targets differ in the number of images, or the teacher is narrower than the student.
+        ShapeError: predictions and targets differ in the number of images, the teacher is narrower than the student, or there
+            is an identity head but no identities.
 
     Source:
         Sec. 3.4, Eq. 1 and 2; classification and box losses are divided by (positives in the batch + 1) as in
@@ -190,7 +201,12 @@ def compute_losses(
     )
     box = box_loss(predictions.box_codes[image, anchor].float(), codes, loss.huber_delta) / normaliser
     student = model.embed_at(predictions, image, anchor).float()
-    embedding = embedding_loss(student, _teacher_rows(targets, row), image, len(targets))
+    if identity_head is None:
+        embedding = embedding_loss(student, _teacher_rows(targets, row), image, len(targets))
+    elif targets.identity is None:
+        raise ShapeError("an identity head learns from identities, but the targets have none")
+    else:
+        embedding = identity_head(student, torch.cat(targets.identity)[row])
     total = loss.class_weight * classification + loss.box_weight * box + loss.embedding_weight * embedding
     return Losses(total, classification, box, embedding, len(row))
 

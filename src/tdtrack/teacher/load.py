@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from tdtrack.errors import ConfigError, MissingExtraError, ShapeError, WeightsError
 from tdtrack.teacher.crops import check_crops, normalise_crops, resize_crops, unit_rows
+from tdtrack.teacher.zoo import CHECKPOINTS, find_checkpoint
 from tdtrack.types import FloatArray, Image
 
 __all__ = ["ARCHITECTURES", "CallableTeacher", "OnnxTeacher", "Teacher", "load_teacher"]
@@ -78,9 +79,10 @@ def load_teacher(
     """Load a Re-ID network of any kind.
 
     Args:
-        name_or_file: one of ``ARCHITECTURES`` (with ``weights``); an ``.onnx`` file; a ``.safetensors`` file made by
-            ``tdtrack train-teacher``; a torchreid checkpoint, whose architecture is then told from its contents; a callable
-            from a list of ``N`` RGB uint8 crops to ``(N, D)`` numbers; or a teacher, which is returned as it is.
+        name_or_file: one of ``ARCHITECTURES`` (with ``weights``); one of ``tdtrack.teacher.zoo.CHECKPOINTS``, whose file the
+            user has put into the weights folder; an ``.onnx`` file; a ``.safetensors`` file made by ``tdtrack train-teacher``;
+            a torchreid checkpoint, whose architecture is then told from its contents; a callable from a list of ``N`` RGB
+            uint8 crops to ``(N, D)`` numbers; or a teacher, which is returned as it is.
         weights: checkpoint of a named architecture.
         device: "cpu", "cuda", "cuda:1" ...; ``None`` takes a GPU if there is one.
 
@@ -108,17 +110,24 @@ def load_teacher(
         if weights is None:
             raise WeightsError(
                 f"{name} was asked for without weights; pass a checkpoint trained for Re-ID as weights= (--weights), for "
-                "instance one from torchreid's model zoo or one made by tdtrack train-teacher"
+                f"instance {_checkpoints_of(name)} or one made by tdtrack train-teacher"
             )
         if Path(weights).suffix == ".onnx":
             raise WeightsError(f"{weights}: an ONNX file holds its own network; pass it as the teacher, without weights")
         return _network(name, Path(weights), device)
+    if name in CHECKPOINTS:
+        if weights is not None:
+            raise ConfigError(
+                f"teacher {name!r} is a trained network, but weights={str(weights)!r} was given too; drop one, or name the "
+                f"architecture {CHECKPOINTS[name].architecture} alone"
+            )
+        return _network(CHECKPOINTS[name].architecture, find_checkpoint(name), device)
     path = Path(name_or_file)
     if path.suffix not in (".onnx", *_CHECKPOINTS):
-        nearest = get_close_matches(name, ARCHITECTURES, n=1, cutoff=0.0)[0]
+        nearest = get_close_matches(name, [*ARCHITECTURES, *CHECKPOINTS], n=1, cutoff=0.0)[0]
         raise ConfigError(
-            f"unknown teacher {name!r}; did you mean {nearest}? Known are {', '.join(ARCHITECTURES)}, and files that end in "
-            f".onnx, {', '.join(_CHECKPOINTS)}"
+            f"unknown teacher {name!r}; did you mean {nearest}? Known are {', '.join(ARCHITECTURES)}, what tdtrack teachers "
+            f"lists, and files that end in .onnx, {', '.join(_CHECKPOINTS)}"
         )
     if weights is not None:
         raise ConfigError(
@@ -127,6 +136,12 @@ def load_teacher(
     if not path.is_file():
         raise WeightsError(f"{path}: no such teacher file")
     return OnnxTeacher(path, device) if path.suffix == ".onnx" else _network(None, path, device)
+
+
+def _checkpoints_of(architecture: str) -> str:
+    """Name the known checkpoints of an architecture, for a message."""
+    names = [name for name, known in CHECKPOINTS.items() if known.architecture == architecture]
+    return " or ".join(names) + " of torchreid's model zoo" if names else "one of torchreid's model zoo"
 
 
 def _network(architecture: str | None, weights: Path, device: str | None) -> Teacher:

@@ -31,7 +31,10 @@ class NetworkTeacher:
         input_width: width crops are resized to, in pixels.
         network: the network itself, in evaluation mode.
         device: where it runs.
+        remark: what of its checkpoint was left out; empty when nothing was.
     """
+
+    remark = ""
 
     def __init__(self, architecture: str, network: nn.Module, height: int, width: int, device: torch.device) -> None:
         """Take a filled network into service.
@@ -116,7 +119,13 @@ def network_teacher(architecture: str | None, weights: Path, device: str | None)
     network = build_network(architecture)
     fill_network(network, architecture, tensors, str(weights))
     height, width = metadata.get("crop_height", 256), metadata.get("crop_width", 128)
-    return NetworkTeacher(architecture, network, int(height), int(width), _choose_device(device))
+    teacher = NetworkTeacher(architecture, network, int(height), int(width), _choose_device(device))
+    if "dropped_classifier" in metadata:
+        identities = metadata["dropped_classifier"]
+        teacher.remark = (
+            f"{weights.name}: left out the classifier of {identities} training identities; features are all it takes"
+        )
+    return teacher
 
 
 def _choose_device(device: str | None) -> torch.device:

@@ -66,7 +66,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
     Returns:
         Tensors by name, without ``module.`` prefixes and without the identity classifier, which belongs to the data the
-        network was trained on; and the metadata of a teacher file (empty for anything else).
+        network was trained on; and the metadata of a teacher file (empty for anything else). Where there was a classifier,
+        the metadata say of how many identities under ``"dropped_classifier"``.
 
     Raises:
         WeightsError: the file is missing, unreadable or holds something else.
@@ -94,6 +95,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise WeightsError(f"{path}: holds no state dict of tensors; save the network's state dict")
     named = {str(key).removeprefix("module."): value for key, value in loaded.items()}
+    if (classifier := named.get("classifier.weight")) is not None:
+        metadata = {**metadata, "dropped_classifier": len(classifier)}
     return {key: value for key, value in named.items() if not key.startswith("classifier.")}, metadata
 
 

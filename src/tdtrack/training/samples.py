@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader, Dataset
 from tdtrack.config import DataSource, TrainConfig
 from tdtrack.data import load_source
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
+from tdtrack.data.identities import read_identities
 from tdtrack.data.images import load_image
 from tdtrack.data.store import EmbeddingStore
 from tdtrack.errors import ConfigError, DataError, StoreError, TdtrackError
-from tdtrack.model import Targets, TeacherTarget
+from tdtrack.model import UNKNOWN, Targets, TeacherTarget
 from tdtrack.training.augment import change_light, choose_placement, cut_boxes, cut_window, pad_window, place_boxes
 from tdtrack.training.order import PositionBatches, sample_at, sample_generator
 from tdtrack.training.signals import ignore_interrupts
@@ -42,12 +43,14 @@ class LabelledSet:
         store: embeddings by annotation id; ``None`` where there are none (validation only).
         left_out: number of boxes of other classes, which count as background.
         fingerprint: of the data set as it was read, all classes.
+        identities: who is in which box, by annotation id; empty where the source names nobody.
     """
 
     dataset: DetectionDataset
     store: EmbeddingStore | None
     left_out: int
     fingerprint: str
+    identities: Mapping[int, int]
 
     @property
     def counted(self) -> BoolArray:
@@ -115,7 +118,8 @@ def _load_labelled_set(source: DataSource, classes: tuple[str, ...], embedding_d
             f"the training source {source.annotations} names no store; make one with tdtrack annotate and set its store"
         )
     kept = keep_classes(rename_classes(dataset, source.rename), classes)
-    return LabelledSet(kept, store, dataset.num_boxes - kept.num_boxes, dataset.fingerprint())
+    identities = read_identities(source.identities) if source.identities else {}
+    return LabelledSet(kept, store, dataset.num_boxes - kept.num_boxes, dataset.fingerprint(), identities)
 
 
 def rename_classes(dataset: DetectionDataset, names: Mapping[str, str]) -> DetectionDataset:
@@ -178,6 +182,7 @@ class Sample(NamedTuple):
         ignore: ``(G,)`` bool.
         embedding: ``(G, D_s)`` float16, what is learned of the teacher's for the whole, upright, unaugmented box; zeros
             where ignored.
+        identity: ``(G,)`` int64 from 0 on over all training sets, or ``UNKNOWN``.
     """
 
     image: NDArray[np.uint8]
@@ -185,6 +190,7 @@ class Sample(NamedTuple):
     class_id: IntArray
     ignore: BoolArray
     embedding: NDArray[np.float16]
+    identity: IntArray
 
 
 class Batch(NamedTuple):
@@ -197,6 +203,7 @@ class Batch(NamedTuple):
         class_id: ``(G,)`` int64.
         ignore: ``(G,)`` bool.
         embedding: ``(G, D_s)`` float16.
+        identity: ``(G,)`` int64.
     """
 
     images: Tensor
@@ -205,17 +212,22 @@ class Batch(NamedTuple):
     class_id: Tensor
     ignore: Tensor
     embedding: Tensor
+    identity: Tensor
 
     def to(self, device: torch.device) -> tuple[Tensor, Targets]:
         """Return images and targets on a device."""
         counts = self.counts.tolist()
-        columns = (self.xyxy, self.class_id, self.ignore, self.embedding)
+        columns = (self.xyxy, self.class_id, self.ignore, self.embedding, self.identity)
         rows = [list(torch.split(column.to(device, non_blocking=True), counts)) for column in columns]
         return self.images.to(device, non_blocking=True), Targets(*rows)
 
 
 class TrainingSamples(Dataset["Sample | TdtrackError"]):
-    """Augmented samples by position; the same position always gives the same sample."""
+    """Augmented samples by position; the same position always gives the same sample.
+
+    Attributes:
+        num_identities: different identities that the sets name.
+    """
 
     def __init__(self, sets: Sequence[LabelledSet], config: TrainConfig, target: TeacherTarget | None = None) -> None:
         """Gather the images of all sets and load what is learned of their embeddings into memory.
@@ -238,6 +250,7 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
             raise DataError(
                 f"{names}: none of the {len(self._images)} images has a box of {', '.join(config.model.classes)} to learn from"
             )
+        self._identity, self.num_identities = _number_identities(sets)
         self._cache: dict[int, Image] = {}
         self._cache_room = CACHE_BYTES // max(1, config.workers)
 
@@ -270,6 +283,7 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
             record.class_id[rows],
             record.ignore[rows] | stump,
             self._embedding[self._first_box[index] + rows],
+            self._identity[self._first_box[index] + rows],
         )
 
     def mean_embedding(self) -> Tensor:
@@ -306,6 +320,27 @@ def _embeddings(item: LabelledSet, embedding_dim: int, target: TeacherTarget | N
     return table
 
 
+def _number_identities(sets: Sequence[LabelledSet]) -> tuple[IntArray, int]:
+    """Number the identities of all sets from 0 on; the same number in two sets is two people.
+
+    Returns:
+        The number of every box in order of set, image and box, ``UNKNOWN`` for those without a name and those that are
+        ignored; and how many there are.
+    """
+    numbers: dict[tuple[int, int], int] = {}
+    columns = [np.zeros(0, np.int64)]
+    for index, item in enumerate(sets):
+        for image in item.dataset.images:
+            names = [item.identities.get(box, UNKNOWN) for box in image.annotation_id.tolist()]
+            known = [UNKNOWN if ignored else name for name, ignored in zip(names, image.ignore)]
+            columns.append(
+                np.array(
+                    [name if name == UNKNOWN else numbers.setdefault((index, name), len(numbers)) for name in known], np.int64
+                )
+            )
+    return np.concatenate(columns), len(numbers)
+
+
 def _collate(samples: Sequence[Sample | TdtrackError]) -> Batch | TdtrackError:
     good: list[Sample] = []
     for sample in samples:
@@ -314,8 +349,7 @@ def _collate(samples: Sequence[Sample | TdtrackError]) -> Batch | TdtrackError:
         good.append(sample)
     images, *columns = zip(*good)
     counts = torch.tensor([len(sample.xyxy) for sample in good])
-    xyxy, class_id, ignore, embedding = (torch.from_numpy(np.concatenate(column)) for column in columns)
-    return Batch(torch.from_numpy(np.stack(images)), counts, xyxy, class_id, ignore, embedding)
+    return Batch(torch.from_numpy(np.stack(images)), counts, *(torch.from_numpy(np.concatenate(column)) for column in columns))
 
 
 def training_batches(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tdtrack.config import OptimizerConfig, TrainConfig
 from tdtrack.errors import ConfigError
 from tdtrack.files import atomic_write
 from tdtrack.model import (
+    IdentityHead,
     JointModel,
     Losses,
     Targets,
@@ -69,7 +71,9 @@ class Session:
         self.leads = self._fabric.is_global_zero
         self._settings = plain_settings(config)
         classes, dim = config.model.classes, config.model.embedding_dim
-        self._train_sets = load_labelled_sets(config.train, classes, dim, need_stores=True)
+        named = config.loss.supervision == "identities"
+        sources = config.train if named else [replace(source, identities="") for source in config.train]
+        self._train_sets = load_labelled_sets(sources, classes, dim, need_stores=True)
         self._val_sets = load_labelled_sets(config.validation, classes, dim, need_stores=False)
         self._checkpoint = Path(config.out) / CHECKPOINT_FILE
         saved = load_checkpoint(self._checkpoint, self._settings, self._fingerprints())
@@ -102,15 +106,25 @@ class Session:
         model.teacher_target = self._target
         if config.init_from and initial:
             load_weights(model, config.init_from)
-        elif initial:
+        elif initial and config.loss.supervision == "teacher":
             model.start_embeddings_at(self._samples.mean_embedding())
         if optimizer.share_anchor_slots:
             model.embedding_head.share_slots()
-        algorithm = _algorithm(model, optimizer)
-        self._learner, self._optimizer = self._fabric.setup(_Learner(model, config), algorithm)
+        head = self._identity_head() if config.loss.supervision == "identities" else None
+        algorithm = _algorithm(model, head, optimizer)
+        self._learner, self._optimizer = self._fabric.setup(_Learner(model, head, config), algorithm)
         average = AveragedWeights(model, optimizer.ema_decay) if optimizer.ema_decay > 0 else None
         sums = torch.zeros(len(LOGGED), dtype=torch.float64, device=self._fabric.device)
-        self.run = RunState(model, algorithm, average, sums)
+        self.run = RunState(model, algorithm, average, sums, head)
+
+    def _identity_head(self) -> IdentityHead:
+        count = self._samples.num_identities
+        if count < 2:
+            raise ConfigError(
+                f"loss.supervision is 'identities' but the training data name {count}; name at least two in the files that "
+                "train.identities give"
+            )
+        return IdentityHead(self.config.model.embedding_dim, count)
 
     def batches(self) -> Iterator[Batch]:
         """Return this process's share of the batches that are left; loader processes have started when this returns."""
@@ -211,7 +225,9 @@ class Session:
     def _fingerprints(self) -> list[str]:
         """Return what must not change while a run is stopped: data sets and teacher."""
         teachers = [item.store.teacher_fingerprint for item in self._train_sets if item.store is not None]
-        return [item.fingerprint for item in self._train_sets] + teachers
+        named = [str(sorted(item.identities.items())) for item in self._train_sets if item.identities]
+        identities = [sha256(text.encode()).hexdigest() for text in named]
+        return [item.fingerprint for item in self._train_sets] + teachers + identities
 
     def _metadata(self) -> dict[str, Any]:
         """Return what travels with the weights."""
@@ -254,22 +270,26 @@ def _fabric(config: TrainConfig) -> Fabric:
 class _Learner(nn.Module):
     """Model and losses as one module: everything with parameters runs inside the one ``forward`` that Fabric wraps."""
 
-    def __init__(self, model: JointModel, config: TrainConfig) -> None:
+    def __init__(self, model: JointModel, identity_head: IdentityHead | None, config: TrainConfig) -> None:
         super().__init__()
         self.model = model
+        self.identity_head = identity_head
         self._config = config
 
     def forward(self, images: Tensor, targets: Targets) -> Losses:
-        return compute_losses(self.model, self.model(images), targets, self._config.assign, self._config.loss)
+        config = self._config
+        return compute_losses(self.model, self.model(images), targets, config.assign, config.loss, self.identity_head)
 
 
-def _algorithm(model: JointModel, config: OptimizerConfig) -> torch.optim.Optimizer:
+def _algorithm(model: JointModel, identity_head: IdentityHead | None, config: OptimizerConfig) -> torch.optim.Optimizer:
     slow = set(model.embedding_head.conv2.parameters())
     groups = [
         {**group, "params": [weight for weight in group["params"] if (weight in slow) == chosen], "lr_scale": scale}
         for group in weight_decay_groups(model)
         for chosen, scale in ((False, 1.0), (True, config.embedding_learning_rate_scale))
     ]
+    if identity_head is not None:
+        groups.append({"params": list(identity_head.parameters()), "weight_decay": 0.0, "lr_scale": 1.0})
     rate, decay = config.warmup_learning_rate, config.weight_decay
     if config.algorithm == "adamw":
         return torch.optim.AdamW(groups, lr=rate, betas=(config.momentum, 0.999), weight_decay=decay)

@@ -15,7 +15,7 @@ from torch import Tensor
 from tdtrack.config import TrainConfig
 from tdtrack.errors import ConfigError, DataError, WeightsError
 from tdtrack.files import atomic_write
-from tdtrack.model import JointModel, Losses
+from tdtrack.model import IdentityHead, JointModel, Losses
 from tdtrack.training.ema import AveragedWeights
 
 __all__ = [
@@ -49,6 +49,7 @@ class RunState:
         model: in training mode, on its device.
         optimizer: of its parameters.
         average: averaged weights, ``None`` where averaging is off.
+        identity_head: classifier that embeddings learn from, ``None`` where they learn from a teacher.
         step: iterations done.
         sums: ``(len(LOGGED),)`` float64 on the model's device, sums since the last row of the log.
         summed: iterations in ``sums``.
@@ -59,6 +60,7 @@ class RunState:
     optimizer: torch.optim.Optimizer
     average: AveragedWeights | None
     sums: Tensor
+    identity_head: IdentityHead | None = None
     step: int = 0
     summed: int = 0
     validation: dict[str, float] = field(default_factory=dict)
@@ -67,6 +69,7 @@ class RunState:
         """Return tensors and plain values only, random generators included."""
         return {
             "model": self.model.state_dict(),
+            "identity_head": None if self.identity_head is None else self.identity_head.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "average_updates": 0 if self.average is None else self.average.updates,
@@ -81,6 +84,8 @@ class RunState:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continue from what ``state_dict`` returned."""
         self.model.load_state_dict(state["model"])
+        if self.identity_head is not None:
+            self.identity_head.load_state_dict(state["identity_head"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.average is not None:
             self.average.load_state_dict(state["average"], state["average_updates"])

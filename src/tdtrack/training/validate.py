@@ -116,7 +116,9 @@ def evaluate_model(
         StoreError: the store does not fit the data set or the model.
     """
     network, metadata = load_model(model)
-    source = DataSource(str(annotations), str(images), str(store or ""), skip_bad, format, split, box)
+    source = DataSource(
+        str(annotations), str(images), str(store or ""), skip_bad_boxes=skip_bad, format=format, split=split, box=box
+    )
     sets = load_labelled_sets([source], network.config.classes, network.config.embedding_dim, need_stores=False)
     embeddings = sets[0].store
     if embeddings is not None and embeddings.teacher_fingerprint != metadata["teacher"]["fingerprint"]:

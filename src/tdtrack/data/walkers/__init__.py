@@ -3,5 +3,6 @@
 from tdtrack.data.walkers.config import WalkersConfig
 from tdtrack.data.walkers.export import World, write_world
 from tdtrack.data.walkers.render import render_sequence
+from tdtrack.data.walkers.withheld import withheld_identities
 
-__all__ = ["WalkersConfig", "World", "render_sequence", "write_world"]
+__all__ = ["WalkersConfig", "World", "render_sequence", "withheld_identities", "write_world"]

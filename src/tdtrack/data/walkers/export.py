@@ -22,6 +22,7 @@ from tdtrack.data.walkers.pictures import PictureWriter
 from tdtrack.data.walkers.render import Frame, Part, make_shot, render_frame
 from tdtrack.errors import DataError
 from tdtrack.files import atomic_write, reason_of
+from tdtrack.types import IntArray
 
 __all__ = ["World", "write_world"]
 
@@ -163,10 +164,24 @@ def _do(config: WalkersConfig, out: Path, job: _Job) -> None:
 # ------------------------------------------------------------------------------------------------------ detection set
 
 
+def annotated_rows(frame: Frame) -> IntArray:
+    """Return which of a frame's people the detection set mentions, in its order.
+
+    In the order of identities, boxes would give away who is who across frames; so top first, then left.
+    """
+    order = np.lexsort((frame.xyxy[:, 0], frame.xyxy[:, 1]))
+    return np.asarray(order[frame.visibility[order] >= MIN_ANNOTATED])
+
+
+def frame_step(config: WalkersConfig) -> int:
+    """Return how many frames of a video lie between two that the detection set shows."""
+    return max(1, round(config.detection_gap * config.frame_rate))
+
+
 def _write_detection_video(config: WalkersConfig, out: Path, part: Part, index: int, name: str) -> list[dict[str, object]]:
     """Write sparse frames of one video; return its boxes, without identities."""
     count = config.detection_frames if part == "train" else config.validation_frames
-    step = max(1, round(config.detection_gap * config.frame_rate))
+    step = frame_step(config)
     shot = make_shot(config, part, index, count * step)
     records: list[dict[str, object]] = []
     with PictureWriter() as pictures:
@@ -174,9 +189,7 @@ def _write_detection_video(config: WalkersConfig, out: Path, part: Part, index: 
             frame = render_frame(shot, number * step)
             file_name = f"{name}-{number * step + 1:06d}.jpg"
             pictures.write(out / "detection" / "images" / file_name, frame.image, shot.style.quality)
-            # In the order of identities, boxes would give away who is who across frames; so top first, then left.
-            order = np.lexsort((frame.xyxy[:, 0], frame.xyxy[:, 1]))
-            keep = order[frame.visibility[order] >= MIN_ANNOTATED]
+            keep = annotated_rows(frame)
             ignore = frame.visibility[keep] < config.min_visibility
             records.append({"file": file_name, "xyxy": frame.xyxy[keep].tolist(), "ignore": ignore.tolist()})
     return records

@@ -1,0 +1,36 @@
+"""Record one table or figure of the paper, run by ``tdtrack reproduce``.
+
+python benchmarks/reproduce.py table1 --out runs/reproduce [--seeds 3] [--scale recipes/reproduce-walkers.yaml]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import record
+
+from tdtrack.cli import main as tdtrack
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--scale", default="")
+    arguments = parser.parse_args()
+    words = ["reproduce", arguments.table, "--out", str(arguments.out), "--seeds", str(arguments.seeds)]
+    words += ["--scale", arguments.scale] if arguments.scale else []
+    if status := tdtrack(words):
+        sys.exit(status)
+    results = json.loads((arguments.out / f"{arguments.table}.json").read_text())
+    results["scale"] = Path(arguments.scale).read_text() if arguments.scale else "default"
+    print(record.save(f"reproduce-{arguments.table}", f"tdtrack {shlex.join(words)}", results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""Learning embeddings from identities, as FairMOT does: what the paper's method does without, for its counterpart in Tab. 4."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from tdtrack.errors import ShapeError
+
+__all__ = ["UNKNOWN", "IdentityHead"]
+
+UNKNOWN = -1
+"""Identity of a box that nobody named."""
+
+
+class IdentityHead(nn.Module):
+    """A linear classifier over all training identities; needed while training and thrown away after."""
+
+    def __init__(self, embedding_dim: int, num_identities: int) -> None:
+        """Build the classifier.
+
+        Args:
+            embedding_dim: D_s.
+            num_identities: people (or objects) named in the training data, at least 2.
+
+        Source:
+            FairMOT (Zhang et al., IJCV 2021): embeddings are normalised, then scaled by sqrt(2) * log(identities - 1).
+        """
+        super().__init__()
+        self.scale = math.sqrt(2) * math.log(max(num_identities - 1, 2))
+        self.classifier = nn.Linear(embedding_dim, num_identities)
+
+    def forward(self, student: Tensor, identity: Tensor) -> Tensor:
+        """Cross-entropy of the identities, averaged over the anchors whose identity is known.
+
+        Args:
+            student: ``(P, D_s)`` predictions at positive anchors, before L2 normalisation.
+            identity: ``(P,)`` int64, identity of each anchor's box, or ``UNKNOWN``.
+
+        Returns:
+            Scalar; zero, still differentiable, when none is known.
+
+        Raises:
+            ShapeError: the rows do not pair up.
+        """
+        if len(student) != len(identity):
+            raise ShapeError(f"{len(student)} anchors but {len(identity)} identities")
+        known = identity != UNKNOWN
+        logits = self.classifier(self.scale * normalize(student[known], dim=1))
+        return cross_entropy(logits, identity[known], reduction="sum") / max(int(known.sum()), 1)

@@ -1,0 +1,258 @@
+"""What tables are made of: images with boxes, teachers, and sequences to track; from the walkers world or from real data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Protocol
+
+from tdtrack.config import DataSource, TeacherTrainConfig
+from tdtrack.data import load_dataset
+from tdtrack.data.coco import write_coco
+from tdtrack.data.dataset import DetectionDataset
+from tdtrack.data.identities import write_identities
+from tdtrack.data.mot import find_sequences
+from tdtrack.data.walkers import WalkersConfig, World, withheld_identities, write_world
+from tdtrack.errors import DataError
+from tdtrack.files import atomic_write
+from tdtrack.reproduce.scale import Scale, apply_settings
+from tdtrack.reproduce.tables import Data
+from tdtrack.teacher import Teacher, load_teacher
+from tdtrack.teacher.train import evaluate_reid, train_teacher
+from tdtrack.teacher.zoo import CHECKPOINTS
+from tdtrack.version import __version__
+
+__all__ = ["FolderMaterial", "Material", "WalkersMaterial", "content_key", "once"]
+
+ARCHITECTURE = {"ResNet50": "resnet50", "ON-Small": "osnet_x0_25", "ON-Large": "osnet_ain_x1_0"}
+"""Tab. 3's teachers; on walkers each is trained from scratch on the world's crops."""
+
+PUBLISHED = {
+    "ResNet50": "resnet50_msmt17_combineall",
+    "ON-Small": "osnet_x0_25_msmt17_combineall",
+    "ON-Large": "osnet_ain_x1_0_msmt17",
+}
+"""The paper's own, from the weights folder."""
+
+_SHARE: dict[Data, tuple[int, int]] = {"part": (1, 3), "base": (2, 3), "more": (1, 1)}
+"""Of the walkers' training videos."""
+
+_SEQUENCES = frozenset({"sequences", "sequence_frames"})
+_DETECTION = frozenset({"detection_videos", "detection_frames", "validation_videos", "validation_frames"})
+
+
+class Material(Protocol):
+    """What a table asks for. Everything is made at the first request and found at the next; keys name it before it is made."""
+
+    def data_key(self, data: Data) -> str:
+        """Return a name for training data that changes whenever their content would."""
+        ...
+
+    def teacher_key(self, name: str) -> str:
+        """Return a name for a teacher that changes whenever its embeddings would."""
+        ...
+
+    def sequences_key(self) -> str:
+        """Return a name for the sequences and the held-out boxes that changes whenever their content would."""
+        ...
+
+    def training(self, data: Data, *, identities: bool) -> list[DataSource]:
+        """Return data sets to learn from, without stores; with files of identities where asked for."""
+        ...
+
+    def held_out(self) -> DataSource:
+        """Return boxes to fit appearance ceilings and measure agreement on, without a store."""
+        ...
+
+    def sequences(self) -> list[Path]:
+        """Return the MOT sequences to track."""
+        ...
+
+    def teacher(self, name: str) -> Teacher:
+        """Return one of the paper's teachers."""
+        ...
+
+    def teacher_map(self, name: str) -> float | None:
+        """Return how well it finds people again, as a fraction; ``None`` where nobody measured it."""
+        ...
+
+
+def content_key(*content: Any) -> str:
+    """Return a name for whatever these plain values determine; equal values have equal names."""
+    text = json.dumps([__version__, *content], sort_keys=True, default=str)
+    return sha256(text.encode()).hexdigest()[:12]
+
+
+def once(path: Path, make: Callable[[], Any]) -> Any:
+    """Return what an earlier run left in a JSON file, or make it now and leave it there."""
+    if not path.is_file():
+        made = make()
+        with atomic_write(path, "w") as file:
+            json.dump(made, file, indent=2)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True, eq=False)
+class WalkersMaterial:
+    """The synthetic world, and teachers trained on its crops.
+
+    Attributes:
+        scale: world and teachers' training.
+        out: folder for worlds and teachers, each under a name that its settings determine.
+    """
+
+    scale: Scale
+    out: Path
+
+    def data_key(self, data: Data) -> str:
+        """Return a name that the world without its sequences, and the share of its videos, determine."""
+        return f"{self._world_key(_SEQUENCES)}-{data}"
+
+    def teacher_key(self, name: str) -> str:
+        """Return a name that architecture, training and the world's crops determine."""
+        config = apply_settings(TeacherTrainConfig(crops="", out="", architecture=ARCHITECTURE[name]), self.scale.teacher)
+        return f"{config.architecture}-{content_key(self._world_key(_SEQUENCES | _DETECTION), asdict(config))}"
+
+    def sequences_key(self) -> str:
+        """Return the world's name."""
+        return self._world_key()
+
+    def _world_key(self, irrelevant: frozenset[str] = frozenset()) -> str:
+        """Name the world by its settings but those that change nothing of the part in question."""
+        return content_key({name: value for name, value in asdict(self.scale.walkers).items() if name not in irrelevant})
+
+    @cache  # noqa: B019 - one object per command
+    def world(self) -> World:
+        """Return the world, written at the first request."""
+        return write_world(self.scale.walkers, self.out / "worlds" / self._world_key())
+
+    def training(self, data: Data, *, identities: bool) -> list[DataSource]:
+        """Return the training images of a share of the videos, as one data set."""
+        world = self.world()
+        annotations = world.train if data == "more" else world.root / "shares" / f"{data}.json"
+        if not annotations.is_file():
+            _write_share(load_dataset(world.train, world.images), _videos(self.scale.walkers, data), annotations, world.images)
+        who = world.root / "withheld" / "identities.json"
+        if identities and not who.is_file():
+            write_identities(who, *withheld_identities(self.scale.walkers))
+        return [DataSource(str(annotations), str(world.images), identities=str(who) if identities else "")]
+
+    def held_out(self) -> DataSource:
+        """Return the frames of the validation videos."""
+        world = self.world()
+        return DataSource(str(world.val), str(world.images))
+
+    def sequences(self) -> list[Path]:
+        """Return the world's sequences."""
+        return list(self.world().sequences)
+
+    @cache  # noqa: B019 - one object per command
+    def teacher(self, name: str) -> Teacher:
+        """Return a teacher trained on the world's crops."""
+        return load_teacher(train_teacher(self._teacher_settings(name)))
+
+    def teacher_map(self, name: str) -> float | None:
+        """Return its mAP on people of the world it was not trained on."""
+        path = Path(self._teacher_settings(name).out).with_suffix(".json")
+        quality: dict[str, float] = once(path, lambda: evaluate_reid(self.teacher(name), self.world().reid))
+        return quality["mAP"]
+
+    def _teacher_settings(self, name: str) -> TeacherTrainConfig:
+        config = TeacherTrainConfig(
+            crops=str(self.world().reid),
+            out=str(self.out / "teachers" / f"{self.teacher_key(name)}.safetensors"),
+            architecture=ARCHITECTURE[name],
+        )
+        return apply_settings(config, self.scale.teacher)
+
+
+def _videos(config: WalkersConfig, data: Data) -> int:
+    """Return how many training videos a share has, rounded up."""
+    share, of = _SHARE[data]
+    return -(-config.detection_videos * share // of)
+
+
+def _write_share(dataset: DetectionDataset, videos: int, path: Path, images_dir: Path) -> None:
+    """Write the images of the first videos as a data set of their own; boxes keep their annotation ids."""
+    names = [image.path.name.rpartition("-")[0] for image in dataset.images]
+    kept = set(list(dict.fromkeys(names))[:videos])
+    images = [image for image, name in zip(dataset.images, names) if name in kept]
+    write_coco(path, images, dataset.classes, images_dir=images_dir, description=dataset.source, licence=dataset.licence)
+
+
+@dataclass(frozen=True, eq=False)
+class FolderMaterial:
+    """Real data under one folder, and the model zoo's teachers from the weights folder.
+
+    Expected are ``base-train-set/`` and ``crowdhuman/``, each with ``annotations.json`` (COCO) and ``images/``,
+    ``MOT17/train/`` (for Fig. 5's smallest model) and ``mot15-validation/`` (sequences); for Tab. 4 also
+    ``identities.json`` beside each ``annotations.json``.
+
+    Attributes:
+        root: the folder.
+    """
+
+    root: Path
+
+    def data_key(self, data: Data) -> str:
+        """Return a name that the boxes determine."""
+        return content_key([_fingerprint(source) for source in self.training(data, identities=False)])
+
+    def teacher_key(self, name: str) -> str:
+        """Return the published checkpoint's name."""
+        return PUBLISHED[name]
+
+    def sequences_key(self) -> str:
+        """Return a name that the boxes determine."""
+        return content_key(_fingerprint(self.held_out()))
+
+    def training(self, data: Data, *, identities: bool) -> list[DataSource]:
+        """Return the paper's data sets.
+
+        Raises:
+            DataError: one is not there, or lacks the identities asked for.
+        """
+        if data == "part":
+            return [DataSource(str(self._there("MOT17/train")))]
+        names = ["base-train-set", *(["crowdhuman"] if data == "more" else [])]
+        return [
+            DataSource(
+                str(self._there(f"{name}/annotations.json")),
+                str(self._there(f"{name}/images")),
+                identities=str(self._there(f"{name}/identities.json")) if identities else "",
+            )
+            for name in names
+        ]
+
+    def held_out(self) -> DataSource:
+        """Return the validation sequences as images with boxes: ceilings are fitted to these, without identities."""
+        return DataSource(str(self._there("mot15-validation")))
+
+    def sequences(self) -> list[Path]:
+        """Return the validation sequences."""
+        return [sequence.folder for sequence in find_sequences(self._there("mot15-validation"))]
+
+    @cache  # noqa: B019 - one object per command
+    def teacher(self, name: str) -> Teacher:
+        """Return a published teacher."""
+        return load_teacher(PUBLISHED[name])
+
+    def teacher_map(self, name: str) -> float | None:
+        """Return its mAP on Market-1501 as its publishers measured it."""
+        measured = CHECKPOINTS[PUBLISHED[name]].market_map
+        return None if measured is None else measured / 100
+
+    def _there(self, name: str) -> Path:
+        path = self.root / name
+        if not path.exists():
+            raise DataError(f"{path} is not there; put it there, docs/paper.md says how a --data-root is laid out")
+        return path
+
+
+@cache
+def _fingerprint(source: DataSource) -> str:
+    return load_dataset(source.annotations, source.images).fingerprint()

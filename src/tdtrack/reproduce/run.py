@@ -1,0 +1,94 @@
+"""One table from start to end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from tdtrack.errors import ConfigError
+from tdtrack.files import atomic_write
+from tdtrack.output.bars import plot_bars
+from tdtrack.reproduce.material import FolderMaterial, Material, WalkersMaterial
+from tdtrack.reproduce.pages import bars, markdown, print_table
+from tdtrack.reproduce.results import TableResult
+from tdtrack.reproduce.scale import Scale
+from tdtrack.reproduce.tables import TABLES, Table
+from tdtrack.reproduce.workshop import Workshop
+from tdtrack.training.pace import seconds_per_iteration
+
+__all__ = ["Request", "reproduce"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``tdtrack reproduce`` was asked for.
+
+    Attributes:
+        table: a key of ``TABLES``.
+        out: folder for everything; tables share what they have in common there.
+        data_root: folder of real data; empty takes the walkers world.
+        seeds: trainings per row; results are means over them.
+    """
+
+    table: str
+    out: str = "runs/reproduce"
+    data_root: str = ""
+    seeds: int = 1
+
+
+def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
+    """Run what is missing of one table, then print and save it beside the paper's numbers.
+
+    Args:
+        request: which table, from what, how often.
+        scale: how large.
+        console: where the table goes.
+
+    Returns:
+        What was measured; also in ``out/<table>.json`` and ``.md``, and as a picture where the paper has one.
+
+    Raises:
+        ConfigError: there is no such table, or ``seeds`` is below 1.
+        TdtrackError: whatever stops a stage; a second call goes on from there.
+        KeyboardInterrupt: the user stopped it; a second call goes on from there.
+    """
+    if request.table not in TABLES:
+        raise ConfigError(f"there is no table {request.table!r}; choose one of {', '.join(TABLES)}")
+    if request.seeds < 1:
+        raise ConfigError(f"seeds is {request.seeds}; it must be at least 1")
+    table, out = TABLES[request.table], Path(request.out)
+    material: Material = FolderMaterial(Path(request.data_root)) if request.data_root else WalkersMaterial(scale, out)
+    workshop = Workshop(material, scale, out)
+    _announce(table, workshop, request.seeds, console)
+    measured = {row.label: [workshop.measure(row, seed) for seed in range(request.seeds)] for row in table.rows}
+    result = TableResult(request.table, measured)
+    with atomic_write(out / f"{request.table}.json", "w") as file:
+        json.dump(result.to_dict(), file, indent=2)
+    with atomic_write(out / f"{request.table}.md", "w") as file:
+        file.write(markdown(result))
+    if table.plot:
+        plot_bars(*bars(result), out / f"{request.table}.png", title=table.title)
+    print_table(result, console)
+    return result
+
+
+def _announce(table: Table, workshop: Workshop, seeds: int, console: Console) -> None:
+    """Say what each row's training will take here, by one timed iteration; a model that rows share is counted once."""
+    console.print(table.title, style="bold", highlight=False, markup=False)
+    total, counted = 0.0, set[str]()
+    for row in table.rows:
+        plans = [workshop.plan(row, seed) for seed in range(seeds) if not workshop.trained(row, seed)]
+        pending = [plan for plan in plans if plan.out not in counted]
+        counted |= {plan.out for plan in pending}
+        minutes = len(pending) * seconds_per_iteration(pending[0]) * pending[0].optimizer.steps / 60 if pending else 0.0
+        total += minutes
+        state = f"about {minutes:.1f} minutes of training ({len(pending)} of {seeds} to do)" if pending else "trained"
+        console.print(f"  {row.label}: {state}", highlight=False, markup=False)
+    console.print(
+        f"  about {total:.0f} minutes in all (processor time, on a CPU); world, teachers and tracking come on top",
+        highlight=False,
+        markup=False,
+    )

@@ -1,0 +1,103 @@
+"""How large a reproduction is: the world, the teachers' training, the students' training, and the tracker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, TypeVar
+
+from tdtrack.data.walkers import WalkersConfig
+from tdtrack.errors import ConfigError
+from tdtrack.training.precision import native_precision
+
+__all__ = ["Scale", "apply_settings", "paper_scale", "walkers_scale"]
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Everything but what tables are about.
+
+    Attributes:
+        walkers: the synthetic world; not used with a folder of real data.
+        teacher: dotted settings of ``TeacherTrainConfig``, for the world's teachers.
+        train: dotted settings of ``TrainConfig``, for Tab. 1's one-stage row.
+        tracker: settings of ``AssociationConfig``.
+    """
+
+    walkers: WalkersConfig
+    teacher: Mapping[str, Any]
+    train: Mapping[str, Any]
+    tracker: Mapping[str, Any]
+
+
+def walkers_scale() -> Scale:
+    """Return a world and trainings for two CPU cores: about ten minutes for a model of the default backbone.
+
+    Source:
+        Our choice: the demo's settings, with the paper's D_s = 512 of Tab. 1.
+    """
+    return Scale(
+        walkers=WalkersConfig(),
+        teacher={"crop_height": 64, "crop_width": 32, "steps": 600, "learning_rate": 1.2e-2, "erase": 0.1},
+        train={
+            "input_height": 256,
+            "input_width": 448,
+            "precision": native_precision(),
+            "validate_every": 0,
+            "checkpoint_every": 100,
+            "model.backbone": "test_resnet",
+            "model.embedding_dim": 512,
+            "model.fpn_width": 64,
+            "model.subnet_depth": 2,
+            "model.subnet_width": 64,
+            "model.embedding_width": 128,
+            "model.norm_momentum": 0.05,
+            "augment.min_scale": 0.8,
+            "augment.max_scale": 1.3,
+            "augment.brightness": 0.2,
+            "augment.contrast": 0.2,
+            "optimizer.algorithm": "adamw",
+            "optimizer.learning_rate": 1.5e-3,
+            "optimizer.embedding_learning_rate_scale": 0.05,
+            "optimizer.warmup_learning_rate": 1e-4,
+            "optimizer.weight_decay": 0.02,
+            "optimizer.warmup_steps": 50,
+            "optimizer.steps": 800,
+            "optimizer.batch_size": 8,
+            "optimizer.max_gradient_norm": 10.0,
+            "optimizer.ema_decay": 0.97,
+        },
+        tracker={"min_score": 0.4, "max_gating_distance": 40.0, "max_lost_seconds": 3.0},
+    )
+
+
+def paper_scale() -> Scale:
+    """Return the paper's setting of Tab. 1, for a folder of real data: our defaults with D_s = 512."""
+    return Scale(walkers=WalkersConfig(), teacher={}, train={"model.embedding_dim": 512}, tracker={"min_score": 0.5})
+
+
+def apply_settings(record: Record, settings: Mapping[str, Any]) -> Record:
+    """Return a settings record with some of its fields, and of the records in it, replaced.
+
+    Args:
+        record: a frozen dataclass, perhaps of dataclasses.
+        settings: values by dotted name, for instance ``{"model.backbone": "resnet50"}``.
+
+    Raises:
+        ConfigError: a name is not a setting, or the record refuses a value.
+    """
+    own: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {}
+    names = {item.name for item in fields(record)}  # type: ignore[arg-type]
+    for name, value in settings.items():
+        first, _, rest = name.partition(".")
+        if first not in names or (rest and not is_dataclass(getattr(record, first))):
+            raise ConfigError(f"{name} is not a setting of {type(record).__name__}; it has {', '.join(sorted(names))}")
+        if rest:
+            nested.setdefault(first, {})[rest] = value
+        else:
+            own[first] = value
+    own |= {name: apply_settings(own.get(name, getattr(record, name)), inner) for name, inner in nested.items()}
+    return replace(record, **own)  # type: ignore[type-var]

@@ -1,0 +1,204 @@
+"""``tdtrack reproduce`` on a world of a few frames: from nothing, again, after an interruption, and shared between tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="reproduce needs the extra tdtrack[train]")
+pytest.importorskip("trackeval", reason="reproduce needs the extra tdtrack[eval]")
+
+from rich.console import Console
+
+from tdtrack import cli
+from tdtrack.data import load_dataset
+from tdtrack.data.identities import read_identities
+from tdtrack.errors import ConfigError, DataError
+from tdtrack.reproduce import TABLES, material, paper_scale, reproduce, walkers_scale, workshop
+from tdtrack.reproduce.material import FolderMaterial, WalkersMaterial
+from tdtrack.reproduce.run import Request
+from tdtrack.reproduce.scale import Scale, apply_settings
+
+WORLD = {"width": 192, "height": 128, "min_people": 5, "max_people": 7, "reid_identities": 12, "reid_test_identities": 6}
+WORLD |= {"crops_per_identity": 4, "reid_cameras": 3, "cameras_per_identity": 2, "detection_videos": 3, "detection_frames": 3}
+WORLD |= {"validation_videos": 1, "validation_frames": 2, "sequences": 2, "sequence_frames": 4}
+TRAIN: dict[str, Any] = {
+    "input_height": 128,
+    "input_width": 192,
+    "precision": "32-true",
+    "model.fpn_width": 16,
+    "model.subnet_depth": 1,
+    "model.subnet_width": 16,
+    "model.embedding_width": 16,
+    "optimizer.steps": 2,
+    "optimizer.warmup_steps": 1,
+    "optimizer.batch_size": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def scale() -> Scale:
+    usual = walkers_scale()
+    return Scale(
+        apply_settings(usual.walkers, WORLD),
+        {"crop_height": 32, "crop_width": 16, "steps": 1, "identities_per_batch": 4},
+        {**usual.train, **TRAIN},
+        {**usual.tracker, "min_score": 0.0},
+    )
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("reproduce")
+
+
+@pytest.fixture
+def run(out: Path, scale: Scale) -> Callable[..., str]:
+    def run(table: str, seeds: int = 1) -> str:
+        console = Console(record=True, width=160)
+        reproduce(Request(table, str(out), seeds=seeds), scale, console)
+        return console.export_text()
+
+    return run
+
+
+def models(out: Path) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("runs/*/model.safetensors")}
+
+
+def test_table_1_from_nothing_and_again(run: Callable[..., str], out: Path) -> None:
+    printed = run("table1")
+    assert "Two-stage: about" in printed and "1 of 1 to do" in printed
+    for text in ("(76.0)", "(78.7)", "(9.61)", "paper: 102.3 %", "the paper finds: one network"):
+        assert text in printed
+    saved = json.loads((out / "table1.json").read_text())
+    assert [row["label"] for row in saved["rows"]] == ["Two-stage", "TDT-tracker"]
+    assert saved["rows"][1]["paper"]["IDF1"] == 0.787
+    assert saved["ratio"]["paper"] == pytest.approx(0.787 / 0.769)
+    for row in saved["rows"]:
+        (ours,) = row["ours"]
+        assert set(ours["sequences"]) == {"walkers-01", "walkers-02"}
+        assert all(0 <= ours[name] <= 1 for name in ("IDF1", "HOTA", "AP", "teacher_mAP")) and ours["fps"] > 0
+        assert ours["MOTA"] <= 1 and -1 <= ours["cosine"] <= 1
+    page = (out / "table1.md").read_text()
+    assert "| Two-stage |" in page and "(92.4)" in page
+    made = models(out)
+    assert len(made) == 2
+    assert "TDT-tracker: trained" in run("table1")
+    assert models(out) == made
+    assert json.loads((out / "table1.json").read_text()) == saved
+
+
+def test_tables_share_models_and_seeds_add_to_them(run: Callable[..., str], out: Path) -> None:
+    run("table1")
+    before = models(out)
+    printed = run("fig5", seeds=2)  # its middle row with seed 0 is Tab. 1's one-stage model
+    assert "BaseTrainSet: about" in printed and "(1 of 2 to do)" in printed
+    after = models(out)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == len(before) + 5
+    saved = json.loads((out / "fig5.json").read_text())
+    assert saved["seeds"] == 2 and all(len(row["ours"]) == 2 for row in saved["rows"])
+    one_stage = json.loads((out / "table1.json").read_text())["rows"][1]["ours"][0]
+    assert saved["rows"][1]["ours"][0] == one_stage
+    assert (out / "fig5.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "![Fig. 5" in (out / "fig5.md").read_text()
+    world = next((out / "worlds").iterdir())
+    images = [
+        len(load_dataset(world / "shares" / f"{share}.json", world / "detection" / "images")) for share in ("part", "base")
+    ]
+    assert images == [3, 6] and len(load_dataset(world / "detection" / "train.json", world / "detection" / "images")) == 9
+
+
+def test_an_interrupted_table_goes_on(run: Callable[..., str], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, calls = workshop.track_source, []
+
+    def interrupted(*args: Any, **settings: Any) -> Any:
+        calls.append(args)
+        if len(calls) == 2:  # the first row's second sequence: its model is trained, its measurement half done
+            raise KeyboardInterrupt
+        return whole(*args, **settings)
+
+    monkeypatch.setattr(workshop, "track_source", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run("table4")
+    assert not (out / "table4.json").exists()
+    made = models(out)
+    results = {path: path.stat().st_mtime_ns for path in out.glob("results/*/measurement.json")}
+    monkeypatch.setattr(workshop, "track_source", whole)
+    printed = run("table4")
+    assert "with identities: trained" in printed
+    again = models(out)
+    assert {name: again[name] for name in made} == made
+    assert {path: path.stat().st_mtime_ns for path in results} == results
+    assert "walkers-02" in printed and "KITTI-13" in printed
+
+    # The counterpart alone was given identities, from a file that only it asks for, and the world's own files hold none.
+    world = next((out / "worlds").iterdir())
+    named = read_identities(world / "withheld" / "identities.json")
+    assert sorted(named) == sorted(load_dataset(world / "detection" / "train.json").annotation_id.tolist())
+    settings = [path.read_text() for path in out.glob("runs/*/config.yaml")]
+    assert sum("withheld" in text for text in settings) == sum("supervision: identities" in text for text in settings) == 1
+
+
+def test_the_command_says_what_it_cannot_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=r"there is no table 'table2'; choose one of table1, table3"):
+        reproduce(Request("table2", str(tmp_path)), walkers_scale(), Console(quiet=True))
+    with pytest.raises(ConfigError, match="seeds is 0"):
+        reproduce(Request("table1", str(tmp_path), seeds=0), walkers_scale(), Console(quiet=True))
+    assert cli.main(["reproduce", "table1", "--world", "moon"]) == 2
+    (tmp_path / "scale.yaml").write_text("walkers:\n  sequencs: 3\n")
+    assert cli.main(["reproduce", "table1", "--scale", str(tmp_path / "scale.yaml"), "--out", str(tmp_path / "x")]) == 2
+    assert "walkers.sequences" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"base-train-set/annotations\.json is not there"):
+        reproduce(Request("table1", str(tmp_path / "x"), data_root=str(tmp_path)), paper_scale(), Console(quiet=True))
+
+
+def test_keys_name_what_determines_a_result(scale: Scale, tmp_path: Path) -> None:
+    row = TABLES["table1"].rows[1]
+
+    def name(changed: Scale, seed: int = 0, where: str = "a") -> str:
+        return Path(
+            workshop.Workshop(WalkersMaterial(changed, tmp_path / where), changed, tmp_path / where).plan(row, seed).out
+        ).name
+
+    def changed(**parts: Any) -> Scale:
+        return Scale(**{**vars(scale), **parts})
+
+    same = [name(scale), name(scale, where="b"), name(changed(train={**scale.train, "workers": 3})), name(changed(tracker={}))]
+    assert len(set(same)) == 1
+    longer = changed(walkers=apply_settings(scale.walkers, {"sequences": 5, "sequence_frames": 9}))
+    assert name(longer) == same[0]  # what is tracked does not change what is trained
+    assert WalkersMaterial(longer, tmp_path).sequences_key() != WalkersMaterial(scale, tmp_path).sequences_key()
+    more_videos = changed(walkers=apply_settings(scale.walkers, {"detection_videos": 9}))
+    teachers = {WalkersMaterial(one, tmp_path).teacher_key("ON-Large") for one in (scale, longer, more_videos)}
+    assert len(teachers) == 1
+    others = [
+        name(more_videos),
+        name(scale, seed=1),
+        name(changed(train={**scale.train, "optimizer.steps": 3})),
+        name(changed(teacher={**scale.teacher, "steps": 2})),
+        name(changed(walkers=apply_settings(scale.walkers, {"seed": 1}))),
+    ]
+    assert len({same[0], *others}) == 6
+    assert not list(tmp_path.iterdir())  # nothing is made to know a name
+
+
+def test_real_data_is_laid_out_as_documented(tmp_path: Path, shared_data: Path) -> None:
+    real = FolderMaterial(tmp_path)
+    (tmp_path / "mot15-validation").symlink_to(shared_data / "mot15-half")
+    (tmp_path / "base-train-set").symlink_to(shared_data / "penn-fudan-test")
+    (tmp_path / "crowdhuman").symlink_to(shared_data / "coco-person-val")
+    assert [path.name for path in real.sequences()] == ["ADL-Rundle-6"]
+    base, more = real.training("base", identities=False), real.training("more", identities=False)
+    assert (len(base), len(more)) == (1, 2)
+    assert len(load_dataset(base[0].annotations, base[0].images)) == 34
+    assert len({real.data_key("base"), real.data_key("more"), real.sequences_key()}) == 3
+    assert real.teacher_map("ON-Large") == 0.433
+    with pytest.raises(DataError, match=r"identities\.json is not there"):
+        real.training("base", identities=True)
+    assert set(material.PUBLISHED) == set(material.ARCHITECTURE) == {row.teacher for t in TABLES.values() for row in t.rows}
