@@ -47,7 +47,7 @@ def test_every_backbone_fits(backbone: str) -> None:
     assert predictions.class_logits.shape == (1, anchors, 1)
     assert predictions.box_codes.shape == (1, anchors, 4)
     assert predictions.anchors.shape == (anchors, 4)
-    assert [level.shape for level in predictions.embedding_hidden] == [(1, 8, h, w) for h, w in shapes]
+    assert [level.shape for level in predictions.features] == [(1, 16, h, w) for h, w in shapes]
     assert model.embed_dense(predictions).shape == (1, anchors, 6)
 
 
@@ -138,7 +138,7 @@ def test_rows_follow_the_anchor_order() -> None:
 def test_bytes_and_floats_are_the_same_image() -> None:
     model = tiny().eval()
     images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
-    torch.testing.assert_close(model(images).embedding_hidden, model(images.float()).embedding_hidden)
+    torch.testing.assert_close(model(images).features, model(images.float()).features)
     grey = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1).expand(1, 3, 64, 96)
     torch.testing.assert_close((grey - model.pixel_mean) / model.pixel_std, torch.zeros(1, 3, 64, 96))
 
