@@ -113,7 +113,9 @@ def read_description(label: str, entries: Mapping[str, str]) -> ModelDescription
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{label}: its description is not JSON ({error}); export the model again") from error
     if not isinstance(values, dict):
-        raise WeightsError(f"{label}: its description is not a JSON object of at most {_MAX_CHARACTERS} characters; export it again")
+        raise WeightsError(
+            f"{label}: its description is not a JSON object of at most {_MAX_CHARACTERS} characters; export it again"
+        )
     if values.get("format") != FORMAT:
         raise WeightsError(
             f"{label} has description format {values.get('format')!r}, this version reads {FORMAT}; use the version that wrote it"
@@ -138,7 +140,11 @@ def _checked(label: str, values: Mapping[str, Any]) -> ModelDescription:
         return float(value)
 
     classes = values.get("classes")
-    if not isinstance(classes, list) or not 1 <= len(classes) <= _MAX_CLASSES or not all(isinstance(name, str) for name in classes):
+    if (
+        not isinstance(classes, list)
+        or not 1 <= len(classes) <= _MAX_CLASSES
+        or not all(isinstance(name, str) for name in classes)
+    ):
         raise fail("classes", "a list of names")
     if values.get("fit") != FIT:
         raise fail("fit", "the one way of fitting a frame that this version knows")
@@ -149,7 +155,9 @@ def _checked(label: str, values: Mapping[str, Any]) -> ModelDescription:
         raise fail("metadata", "an object whose appearance is an object")
     for key, ceiling in metadata.get("appearance", {}).items():
         if not isinstance(ceiling, int | float) or not (math.isfinite(ceiling) and ceiling > 0):
-            raise WeightsError(f"{label}: its description gives appearance.{key} as {ceiling!r:.80}, not a positive number; export it again")
+            raise WeightsError(
+                f"{label}: its description gives appearance.{key} as {ceiling!r:.80}, not a positive number; export it again"
+            )
     return ModelDescription(
         classes=tuple(classes),
         input_height=whole("input_height", _MAX_SIDE),

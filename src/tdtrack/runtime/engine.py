@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from tdtrack.config import DetectConfig
-from tdtrack.errors import ConfigError, MissingExtraError, WeightsError
-from tdtrack.types import Detections, Image
+import numpy as np
 
-__all__ = ["ENGINES", "PRECISIONS", "BatchEngine", "Engine", "load_engine"]
+from tdtrack.boxes import clip_to_image
+from tdtrack.config import DetectConfig
+from tdtrack.data.images import fit_image
+from tdtrack.errors import ConfigError, MissingExtraError, WeightsError
+from tdtrack.types import Detections, FloatArray, Image, IntArray
+
+__all__ = ["ENGINES", "PRECISIONS", "BatchEngine", "Engine", "FittedFrame", "fit_frame", "load_engine"]
 
 _TORCH_SUFFIXES = (".safetensors",)
 ENGINES = ("auto", "onnxruntime", "openvino", "torch")
@@ -41,13 +46,54 @@ class Engine(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FittedFrame:
+    """A frame fitted into the network's input, and the way back.
+
+    Attributes:
+        image: ``(input_height, input_width, 3)`` RGB uint8.
+        scale: pixels of the input per pixel of the frame.
+        height: of the frame, in pixels.
+        width: of the frame, in pixels.
+    """
+
+    image: Image
+    scale: float
+    height: int
+    width: int
+
+    def detections(self, xyxy: FloatArray, score: FloatArray, class_id: IntArray, embedding: FloatArray | None) -> Detections:
+        """Return detections in pixels of the frame; a box in the padding, which clips to a line, is dropped.
+
+        Args:
+            xyxy: ``(n, 4)`` in pixels of the input.
+            score: ``(n,)``.
+            class_id: ``(n,)``.
+            embedding: ``(n, D)`` or ``None``.
+        """
+        boxes = clip_to_image(xyxy / np.float32(self.scale), self.width, self.height)
+        found = Detections(boxes, score, class_id, embedding)
+        has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        return found if has_area.all() else found.select(has_area)
+
+
 @runtime_checkable
 class BatchEngine(Protocol):
-    """An engine that detects in several frames at once."""
+    """An engine that takes several frames at once, and whose frames can be fitted beforehand."""
 
-    def detect_many(self, frames: Sequence[Image]) -> list[Detections]:
-        """Return one record per frame, in order."""
+    def fit(self, frame: Image) -> FittedFrame:
+        """Fit an ``(H, W, 3)`` RGB uint8 frame into the network's input."""
         ...
+
+    def detect_fitted(self, frames: Sequence[FittedFrame]) -> list[Detections]:
+        """Return one record per frame, in order, in pixels of the frame."""
+        ...
+
+
+def fit_frame(frame: Image, height: int, width: int) -> FittedFrame:
+    """Fit a frame into a ``height`` x ``width`` input."""
+    image, scale = fit_image(frame, height, width)
+    return FittedFrame(image, scale, frame.shape[0], frame.shape[1])
 
 
 def load_engine(
@@ -87,7 +133,9 @@ def load_engine(
     if precision not in (None, *PRECISIONS):
         raise ConfigError(f"precision is {precision!r}; choose one of {', '.join(PRECISIONS)}")
     if not path.exists():
-        raise WeightsError(f"{path} does not exist; give a run folder made by tdtrack train or teach, a .safetensors or an .onnx file")
+        raise WeightsError(
+            f"{path} does not exist; give a run folder made by tdtrack train or teach, a .safetensors or an .onnx file"
+        )
     exported = path.suffix.lower() == ".onnx" and not path.is_dir()
     if not exported and not path.is_dir() and path.suffix.lower() not in _TORCH_SUFFIXES:
         raise WeightsError(
@@ -118,7 +166,7 @@ def _best_engine(device: str | None) -> str:
     """Return what runs an exported file best here: a GPU that ONNX Runtime reaches, then OpenVINO, which is faster on a CPU."""
     if find_spec("openvino") is None or (device or "").partition(":")[0] in ("cuda", "tensorrt"):
         return "onnxruntime"
-    if device is None and find_spec("onnxruntime") is not None:
+    if device is None:
         import onnxruntime
 
         return "onnxruntime" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "openvino"

@@ -71,7 +71,9 @@ def export_model(
     network, metadata = load_model(model)
     sides = [metadata.get(key) for key in ("input_height", "input_width")]
     if not all(isinstance(side, int) and side > 0 for side in sides):
-        raise WeightsError(f"{model}: its metadata gives the input size as {sides}; save it with the input size of its training")
+        raise WeightsError(
+            f"{model}: its metadata gives the input size as {sides}; save it with the input size of its training"
+        )
     height, width = sides
     built, description = build_model(network, height, width, metadata=metadata, detect=detect or DetectConfig(), batch=batch)
     with atomic_write(out, "wb") as file:
@@ -190,7 +192,10 @@ def _finish(
         vectors = (
             add_lazy_embeddings(graph, rest, shapes, kept, _head_weights(model))
             if embedding == "lazy"
-            else unit_rows(graph, graph.op("GatherND", rest[0], graph.op("Concat", graph.column(kept.image), graph.column(kept.anchor), axis=1)))
+            else unit_rows(
+                graph,
+                graph.op("GatherND", rest[0], graph.op("Concat", graph.column(kept.image), graph.column(kept.anchor), axis=1)),
+            )
         )
         columns.append((contract.EMBEDDINGS, vectors, (config.embedding_dim,), float32))
     batch = built.graph.input[0].type.tensor_type.shape.dim[0]

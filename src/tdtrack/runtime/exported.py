@@ -9,12 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tdtrack.boxes import clip_to_image
 from tdtrack.config import DetectConfig
-from tdtrack.data.images import fit_image
 from tdtrack.errors import ConfigError, ShapeError
 from tdtrack.runtime import contract
 from tdtrack.runtime.contract import ModelDescription
+from tdtrack.runtime.engine import FittedFrame, fit_frame
 from tdtrack.types import Detections, Image
 
 __all__ = ["ExportedEngine", "Session"]
@@ -81,41 +80,43 @@ class ExportedEngine:
 
     def __call__(self, frame: Image) -> Detections:
         """Detect in one frame, ``(H, W, 3)`` RGB uint8 of any size; boxes come in its pixels, best first."""
-        return self.detect_many([frame])[0]
+        return self.detect_fitted([self.fit(frame)])[0]
 
-    def detect_many(self, frames: Sequence[Image]) -> list[Detections]:
+    def fit(self, frame: Image) -> FittedFrame:
+        """Fit an ``(H, W, 3)`` RGB uint8 frame into the network's input."""
+        return fit_frame(frame, self.description.input_height, self.description.input_width)
+
+    def detect_fitted(self, frames: Sequence[FittedFrame]) -> list[Detections]:
         """Detect in several frames at once.
 
         Args:
-            frames: ``(H, W, 3)`` RGB uint8 each, sizes may differ.
+            frames: from :meth:`fit`.
 
         Returns:
-            One record per frame, in order.
+            One record per frame, in order, boxes in pixels of the frame, best first.
         """
-        height, width = self.description.input_height, self.description.input_width
-        fitted = [fit_image(frame, height, width) for frame in frames]
         size = self._session.batch or max(len(frames), 1)
         found: list[Detections] = []
         for start in range(0, len(frames), size):
-            part = [image for image, _ in fitted[start : start + size]]
-            part += [part[-1]] * (size - len(part))  # a file made for a fixed batch takes no fewer
-            outputs = self._session.run(np.stack(part))
-            rows = range(min(size, len(frames) - start))
-            found += [self._detections(outputs, row, frames[start + row], fitted[start + row][1]) for row in rows]
+            part = frames[start : start + size]
+            images = [frame.image for frame in part]
+            images += [images[-1]] * (size - len(images))  # a file made for a fixed batch takes no fewer
+            outputs = self._session.run(np.stack(images))
+            found += [self._detections(outputs, row, frame) for row, frame in enumerate(part)]
         return found
 
-    def _detections(self, outputs: Mapping[str, NDArray[Any]], row: int, frame: Image, scale: float) -> Detections:
+    def _detections(self, outputs: Mapping[str, NDArray[Any]], row: int, frame: FittedFrame) -> Detections:
         """Return one image's rows in pixels of its frame."""
         count = int(outputs[contract.COUNT][row])
         if not 0 <= count <= self.description.max_detections:
-            raise ShapeError(f"{self.label} counts {count} detections, the model holds at most {self.description.max_detections}")
+            raise ShapeError(
+                f"{self.label} counts {count} detections, the model holds at most {self.description.max_detections}"
+            )
         score = outputs[contract.SCORES][row, :count]
-        xyxy = clip_to_image(outputs[contract.BOXES][row, :count] / np.float32(scale), frame.shape[1], frame.shape[0])
-        embedding = None if self.embedding_dim is None else outputs[contract.EMBEDDINGS][row, :count]
-        # A box in the padding clips to a line.
-        keep = np.flatnonzero((xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1]) & (score >= self._min_score))
-        found = Detections(xyxy, score, outputs[contract.CLASSES][row, :count], embedding)
-        return found.select(keep[: self._max_detections])
+        wanted = min(int((score >= self._min_score).sum()), self._max_detections)  # the best come first
+        columns = [outputs[name][row, :wanted].copy() for name in (contract.BOXES, contract.SCORES, contract.CLASSES)]
+        embedding = None if self.embedding_dim is None else outputs[contract.EMBEDDINGS][row, :wanted].copy()
+        return frame.detections(columns[0], columns[1], columns[2], embedding)
 
 
 def open_session(path: Path, engine: str, *, device: str | None, precision: str | None) -> Session:

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
-from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from tdtrack.config import DetectConfig
@@ -135,7 +133,11 @@ def add_detections(
     has_area = graph.op("Greater", smallest, graph.constant(0, np.float32))
     score = graph.op("Where", has_area, score, graph.constant(-1, np.float32))
     # Boxes of different classes are moved apart, so that one suppression serves all classes and one cap holds for all.
-    apart = graph.op("Mul", graph.op("Cast", class_id, to=TensorProto.FLOAT), graph.constant(max(anchors.height, anchors.width) + 1, np.float32))
+    apart = graph.op(
+        "Mul",
+        graph.op("Cast", class_id, to=TensorProto.FLOAT),
+        graph.constant(max(anchors.height, anchors.width) + 1, np.float32),
+    )
     moved = graph.op("Add", yxyx, graph.op("Unsqueeze", apart, graph.constant([2])))
     chosen = graph.op(
         "NonMaxSuppression",
@@ -257,13 +259,17 @@ def _neighbours(graph: GraphBuilder, cell: str, image: str, level_shapes: Sequen
     """
     sizes = np.array([height * width for height, width in level_shapes])
     ends = sizes.cumsum()
-    passed = graph.op("GreaterOrEqual", graph.column(cell), graph.constant(ends[:-1]))
+    passed = graph.op("GreaterOrEqual", graph.column(cell), graph.constant(ends))
     level = graph.op("ReduceSum", graph.op("Cast", passed, to=TensorProto.INT64), graph.constant([1]), keepdims=0)
 
     def of_level(values: Any) -> str:
         return graph.column(graph.op("Gather", graph.constant(values), level))
 
-    start, rows, columns = of_level(ends - sizes), of_level([h for h, _ in level_shapes]), of_level([w for _, w in level_shapes])
+    start, rows, columns = (
+        of_level(ends - sizes),
+        of_level([h for h, _ in level_shapes]),
+        of_level([w for _, w in level_shapes]),
+    )
     within = graph.op("Sub", graph.column(cell), start)
     y = graph.op("Add", graph.op("Div", within, columns), graph.constant(np.repeat(np.arange(-2, 3), 5)))
     x = graph.op("Add", graph.op("Mod", within, columns), graph.constant(np.tile(np.arange(-2, 3), 5)))

@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 from numpy.typing import NDArray
 
-from tdtrack.errors import ConfigError, MissingExtraError, ShapeError, WeightsError
+from tdtrack.errors import ConfigError, ShapeError, WeightsError
 from tdtrack.runtime import contract
-
-try:
-    import onnxruntime
-except ImportError as error:  # it comes with tdtrack, but some install its GPU build by hand and some none
-    raise MissingExtraError("onnxruntime", "runtime", "running an exported model") from error
 
 __all__ = ["PROVIDERS", "OnnxRuntimeSession"]
 
@@ -47,13 +43,19 @@ class OnnxRuntimeSession:
         if number and not number.isdigit():
             raise ConfigError(f"device {device!r} names no number after the colon; write for instance {kind}:0")
         provider: Any = PROVIDERS[kind] if kind == "cpu" else (PROVIDERS[kind], {"device_id": number or "0"})
-        fallback = [PROVIDERS[name] for name in ("cuda", "cpu") if name != kind and PROVIDERS[name] in onnxruntime.get_available_providers()]
+        fallback = [
+            PROVIDERS[name]
+            for name in ("cuda", "cpu")
+            if name != kind and PROVIDERS[name] in onnxruntime.get_available_providers()
+        ]
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider, *fallback])
         except Exception as error:  # every failure has a class of its own, none of them public
-            raise WeightsError(f"{path} cannot be loaded by ONNX Runtime ({_first_line(error)}); export the model again") from error
+            raise WeightsError(
+                f"{path} cannot be loaded by ONNX Runtime ({_first_line(error)}); export the model again"
+            ) from error
         entries = self._session.get_modelmeta().custom_metadata_map
         self.description = contract.read_description(str(path), entries)
         shapes = [

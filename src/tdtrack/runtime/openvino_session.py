@@ -48,13 +48,18 @@ class OpenVinoSession:
             raise WeightsError(f"{path} cannot be loaded by OpenVINO ({_first_line(error)}); export the model again") from error
         self.description = contract.read_description(str(path), _metadata(model))
         shapes = [
-            {value.get_any_name(): tuple(side.get_length() if side.is_static else None for side in value.partial_shape) for value in values}
+            {
+                value.get_any_name(): tuple(side.get_length() if side.is_static else None for side in value.partial_shape)
+                for value in values
+            }
             for values in (model.inputs, model.outputs)
         ]
         self.batch = contract.check_signature(str(path), self.description, *shapes)
         self.precision = self._choose_precision(path, precision, core, where)
         try:
-            self._compiled = core.compile_model(model, where, {"INFERENCE_PRECISION_HINT": _HINTS[self.precision], "PERFORMANCE_HINT": "LATENCY"})
+            self._compiled = core.compile_model(
+                model, where, {"INFERENCE_PRECISION_HINT": _HINTS[self.precision], "PERFORMANCE_HINT": "LATENCY"}
+            )
         except RuntimeError as error:
             raise WeightsError(f"{path} cannot be compiled by OpenVINO for {where} ({_first_line(error)})") from error
         self._names = list(shapes[1])
@@ -66,7 +71,9 @@ class OpenVinoSession:
         if wanted in (None, own):
             return own
         if own == "int8" or wanted != "bf16":
-            raise ConfigError(f"precision {wanted} cannot be had from {path}, which is {own}; make an int8 file with tdtrack quantize")
+            raise ConfigError(
+                f"precision {wanted} cannot be had from {path}, which is {own}; make an int8 file with tdtrack quantize"
+            )
         able = core.get_property(where, "OPTIMIZATION_CAPABILITIES")
         if "BF16" not in able:
             raise ConfigError(f"precision bf16 cannot be used: this processor has {', '.join(able)}; leave it out")

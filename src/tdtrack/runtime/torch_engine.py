@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from tdtrack.boxes import clip_to_image
 from tdtrack.config import DetectConfig
-from tdtrack.data.images import fit_image
 from tdtrack.errors import ConfigError, WeightsError
-from tdtrack.model import DetectedTensors, load_model
+from tdtrack.model import load_model
+from tdtrack.runtime.engine import FittedFrame, fit_frame
 from tdtrack.types import Detections, Image
 
 __all__ = ["TorchEngine"]
@@ -61,7 +60,9 @@ class TorchEngine:
         if max_detections < 1:
             raise ConfigError(f"max_detections is {max_detections}; it must be at least 1")
         if precision not in (None, "fp32", "bf16"):
-            raise ConfigError(f"precision {precision} is not one of the torch engine; choose fp32 or bf16, or export and quantize the model")
+            raise ConfigError(
+                f"precision {precision} is not one of the torch engine; choose fp32 or bf16, or export and quantize the model"
+            )
         network, metadata = load_model(model)
         self.metadata: Mapping[str, Any] = metadata
         self.input_height = _input_side(model, metadata, "input_height")
@@ -78,35 +79,31 @@ class TorchEngine:
 
     def __call__(self, frame: Image) -> Detections:
         """Detect in one frame, ``(H, W, 3)`` RGB uint8 of any size; boxes come in its pixels, best first."""
-        return self.detect_many([frame])[0]
+        return self.detect_fitted([self.fit(frame)])[0]
+
+    def fit(self, frame: Image) -> FittedFrame:
+        """Fit an ``(H, W, 3)`` RGB uint8 frame into the network's input."""
+        return fit_frame(frame, self.input_height, self.input_width)
 
     @torch.inference_mode()
-    def detect_many(self, frames: Sequence[Image]) -> list[Detections]:
+    def detect_fitted(self, frames: Sequence[FittedFrame]) -> list[Detections]:
         """Detect in several frames at once.
 
         Args:
-            frames: ``(H, W, 3)`` RGB uint8 each, sizes may differ.
+            frames: from :meth:`fit`.
 
         Returns:
-            One record per frame, in order, with unit embeddings.
+            One record per frame, in order, boxes in pixels of the frame, best first, with unit embeddings.
         """
         if not frames:
             return []
-        fitted = [fit_image(frame, self.input_height, self.input_width) for frame in frames]
-        stacked = torch.from_numpy(np.stack([image for image, _ in fitted]))
-        images = stacked.to(self.device).permute(0, 3, 1, 2)  # channels last as they come
+        images = torch.from_numpy(np.stack([frame.image for frame in frames])).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-            found = self._network.detect(images, self._config)
-        return [self._in_frame(one, frame, scale) for one, frame, (_, scale) in zip(found, frames, fitted)]
-
-    def _in_frame(self, found: DetectedTensors, frame: Image, scale: float) -> Detections:
-        """Return one image's detections in pixels of its frame."""
-        xyxy = clip_to_image(found.xyxy.cpu().numpy() / np.float32(scale), frame.shape[1], frame.shape[0])
-        detections = Detections(
-            xyxy, found.score.cpu().numpy(), found.class_id.cpu().numpy(), found.embedding.float().cpu().numpy()
-        )
-        has_area = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])  # a box in the padding clips to a line
-        return detections if has_area.all() else detections.select(has_area)
+            found = self._network.detect(images.permute(0, 3, 1, 2), self._config)  # channels last as they come
+        return [
+            frame.detections(*(column.cpu().numpy() for column in (one.xyxy, one.score, one.class_id, one.embedding)))
+            for frame, one in zip(frames, found)
+        ]
 
 
 def _input_side(model: Path | str, metadata: Mapping[str, Any], key: str) -> int:
