@@ -1,0 +1,85 @@
+"""What the embedding head costs: lazy and dense against the detector alone, by D and by number of people.
+
+python benchmarks/speed_head.py --json [--engine onnxruntime] [--rounds 7] [--plot docs/images/speed-head.png]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import networks
+import record
+import timing
+
+PAPER_FPS = {64: 13.3, 128: 12.5, 512: 9.6}  # Tab. 6 (64 and 512 as in Sec. 4.3; a P100)
+VARIANTS = {
+    "detector": ("none", 64, 100),
+    "lazy-64-100": ("lazy", 64, 100),
+    "lazy-512-100": ("lazy", 512, 100),
+    "lazy-512-0": ("lazy", 512, 0),
+    "lazy-512-300": ("lazy", 512, 300),
+    "dense-64-100": ("dense", 64, 100),
+    "dense-512-100": ("dense", 512, 100),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", default="onnxruntime", choices=("onnxruntime", "openvino"))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--plot", type=Path)
+    arguments = parser.parse_args()
+    image = networks.random_image()
+    before = timing.load()
+    with tempfile.TemporaryDirectory() as scratch:
+        variants = {}
+        for name, (embedding, dim, people) in VARIANTS.items():
+            opened = networks.session(Path(scratch), arguments.engine, people, embedding, dim)
+            variants[name] = networks.runner(opened, image, people)
+        seconds = timing.alternate(variants, arguments.rounds)
+    results = {"engine": opened.label, "input": [networks.HEIGHT, networks.WIDTH], "rounds": arguments.rounds}
+    for key, above, below in (
+        ("lazy_over_detector", "lazy-512-100", "detector"),
+        ("dense_over_detector", "dense-512-100", "detector"),
+        ("d512_over_d64", "lazy-512-100", "lazy-64-100"),
+        ("people300_over_none", "lazy-512-300", "lazy-512-0"),
+        ("dense64_over_detector", "dense-64-100", "detector"),
+    ):
+        results[key] = timing.ratio(seconds, above, below)
+        results[f"{key}_fastest"] = timing.fastest_ratio(seconds, above, below)
+    results |= {"seconds": timing.summary(seconds), "load_before": before, "load_after": timing.load()}
+    suite = "speed_head" if arguments.engine == "onnxruntime" else f"speed_head-{arguments.engine}"
+    path = record.save(suite, f"python benchmarks/speed_head.py --engine {arguments.engine} --rounds {arguments.rounds}", results)
+    print(json.dumps(results) if arguments.json else path)
+    if arguments.plot is not None:
+        plot(seconds, arguments.plot)
+
+
+def plot(seconds: dict[str, list[float]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    fps = {name: 1 / statistics.median(runs) for name, runs in seconds.items()}
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    by_dim, by_people = figure.subplots(1, 2)
+    for kind in ("lazy", "dense"):
+        by_dim.plot([64, 512], [fps[f"{kind}-{dim}-100"] for dim in (64, 512)], marker="o", label=f"{kind}, 100 people")
+    by_dim.axhline(fps["detector"], linestyle="--", color="grey", label="detector alone")
+    scale = fps["detector"] / 14.0  # the paper's points on its own hardware, scaled to the detector for shape
+    by_dim.plot(list(PAPER_FPS), [value * scale for value in PAPER_FPS.values()], "k^", label="paper (P100, scaled)")
+    by_dim.set(xlabel="D", ylabel="frames per second", xscale="log", ylim=0)
+    by_people.plot([0, 100, 300], [fps[f"lazy-512-{people}"] for people in (0, 100, 300)], marker="o", label="lazy, D = 512")
+    by_people.axhline(fps["dense-512-100"], linestyle=":", color="C1", label="dense, D = 512")
+    by_people.set(xlabel="people", ylabel="frames per second", ylim=0)
+    for axes in (by_dim, by_people):
+        axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()
