@@ -81,7 +81,7 @@ def test_the_cost_is_counted_over_detections_that_both_find(world: Path) -> None
 def test_requests_that_cannot_be_met_are_refused(world: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="name another file"):
         quantize_model(world / "m.onnx", world / "boxes.json", world / "m.onnx")
-    with pytest.raises(ConfigError, match="ends in .onnx"):
+    with pytest.raises(ConfigError, match="ends in"):
         quantize_model(world / "m.onnx", world / "boxes.json", tmp_path / "m.xml")
     with pytest.raises(ConfigError, match="calibration_images is 0"):
         quantize_model(world / "m.onnx", world / "boxes.json", tmp_path / "m.onnx", calibration_images=0)

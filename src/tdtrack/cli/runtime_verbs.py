@@ -37,7 +37,9 @@ def _export(settings: Settings, console: Console) -> int:
 
 def _quantize_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=str, help=".onnx file made by tdtrack export")
-    parser.add_argument("--data", type=str, required=True, help="your boxes: COCO JSON file or folder of MOTChallenge sequences")
+    parser.add_argument(
+        "--data", type=str, required=True, help="your boxes: COCO JSON file or folder of MOTChallenge sequences"
+    )
     parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
     parser.add_argument("--out", type=str, required=True, help="the int8 .onnx file to write")
     parser.add_argument("--calibration-images", type=int, default=200, help="how many images to calibrate on, at most half")

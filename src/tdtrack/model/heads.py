@@ -77,7 +77,8 @@ class EmbeddingHead(nn.Module):
     """Two convolutions that give every anchor an embedding.
 
     The second is by far the most expensive layer of the model. Both run everywhere, as in the paper (:meth:`forward`, then
-    :meth:`dense`); or the second only at anchors that are asked for (:meth:`at`); or both (:meth:`lazily_at`). All give the same.
+    :meth:`dense`); or the second only at anchors that are asked for (:meth:`at`); or both only there (:meth:`lazily_at`). All
+    give the same.
     """
 
     def __init__(self, levels: int, config: ModelConfig) -> None:

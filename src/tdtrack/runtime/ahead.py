@@ -150,8 +150,8 @@ class Ahead(Generic[Item]):
 class Behind(Generic[Item]):
     """Works through items in a thread of its own, a few behind who gives them.
 
-    The queue is bounded: :meth:`put` waits while the work is behind. Leaving the ``with`` block waits for the rest; leaving it with
-    an error does not do the rest. An error of the work is raised by the next :meth:`put`, or on leaving.
+    The queue is bounded: :meth:`put` waits while the work is behind. Leaving the ``with`` block waits for the rest, which an error
+    cancels. An error of the work is raised by the next :meth:`put`, or on leaving.
     """
 
     def __init__(self, work: Callable[[Item], None], *, name: str, behind: int = 8) -> None:
@@ -175,10 +175,9 @@ class Behind(Generic[Item]):
 
     def _wait_for_room(self, item: Item | _Ended) -> None:
         while self._error is None:
-            try:
-                return self._queue.put(item, timeout=_POLL_SECONDS)
-            except queue.Full:
-                continue
+            with suppress(queue.Full):
+                self._queue.put(item, timeout=_POLL_SECONDS)
+                return
 
     def _run(self) -> None:
         while not self._stopping:

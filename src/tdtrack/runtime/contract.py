@@ -9,8 +9,8 @@ One input and five outputs, for a batch of B images::
     embeddings  (B, M, D)     float32  of unit length; absent where the model gives none
     count       (B,)          int64    how many of the M rows are detections; the rows after them are zero
 
-The description is JSON under the key ``tdtrack`` of the file's metadata. It comes with a file from anywhere, so everything in it
-is checked before it is used.
+The description is JSON under the key ``tdtrack`` of the file's metadata. The file may come from anywhere, so everything in
+the description is checked before it is used.
 """
 
 from __future__ import annotations
@@ -114,11 +114,11 @@ def read_description(label: str, entries: Mapping[str, str]) -> ModelDescription
         raise WeightsError(f"{label}: its description is not JSON ({error}); export the model again") from error
     if not isinstance(values, dict):
         raise WeightsError(
-            f"{label}: its description is not a JSON object of at most {_MAX_CHARACTERS} characters; export it again"
+            f"{label}: its description is no JSON object of at most {_MAX_CHARACTERS} characters; export it again"
         )
     if values.get("format") != FORMAT:
         raise WeightsError(
-            f"{label} has description format {values.get('format')!r}, this version reads {FORMAT}; use the version that wrote it"
+            f"{label} has description format {values.get('format')!r}, this version reads {FORMAT}; use the one that wrote it"
         )
     return _checked(label, values)
 
@@ -211,6 +211,6 @@ def check_signature(
             tail = got[name][1:]
             if len(got[name]) != len(sides) + 1 or any(a is not None and a != b for a, b in zip(tail, sides)):
                 raise WeightsError(
-                    f"{label}: {name} has shape {got[name]}, its description says (B, {', '.join(map(str, sides))}); export it again"
+                    f"{label}: {name} has shape {got[name]}, not (B, {', '.join(map(str, sides))}) as described; export it again"
                 )
     return inputs[IMAGES][0]

@@ -109,8 +109,8 @@ def load_engine(
     """Load a trained model for detection.
 
     Args:
-        model: a ``.onnx`` file made by ``tdtrack export`` or ``quantize``; a run folder that holds ``model.safetensors``, or such
-            a file.
+        model: a ``.onnx`` file made by ``tdtrack export`` or ``quantize``; a run folder that holds ``model.safetensors``, or
+            such a file.
         engine: "onnxruntime" and "openvino" run exported files, "torch" the others; "auto" picks the best that is installed for
             the kind of file: for an exported one ONNX Runtime where it has CUDA, else OpenVINO, else ONNX Runtime.
         device: where it runs, for instance "cpu" or "cuda:0"; ``None`` takes a GPU where there is one.

@@ -150,8 +150,8 @@ class _Network(nn.Module):
 def _trace(network: _Network, height: int, width: int, batch: int | None) -> ModelProto:
     """Trace the network into ONNX; outputs are named ``raw_0``, ``raw_1`` and so on.
 
-    By tracing, not by ``torch.export``: the network has no branch that depends on its input, and the newer exporter takes ten times
-    as long for the same operators.
+    By tracing, not by ``torch.export``: the network has no branch that depends on its input, and the newer exporter takes ten
+    times as long for the same operators.
     """
     images = torch.zeros(batch or 2, height, width, 3, dtype=torch.uint8)
     with torch.no_grad():

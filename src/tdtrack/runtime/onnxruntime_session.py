@@ -26,7 +26,7 @@ class OnnxRuntimeSession:
 
         Args:
             path: the ``.onnx`` file.
-            device: "cpu", "cuda", "cuda:1", "tensorrt"; ``None`` takes CUDA where this build of ONNX Runtime has it, else the CPU.
+            device: "cpu", "cuda", "cuda:1", "tensorrt"; ``None`` takes CUDA where ONNX Runtime was built with it.
             precision: the file's own, or ``None``; ONNX Runtime computes in what the file holds.
 
         Raises:

@@ -40,7 +40,7 @@ class OpenVinoSession:
         where = (device or "cpu").upper()
         if where.partition(".")[0] not in core.available_devices and where not in core.available_devices:
             raise ConfigError(
-                f"device {device!r} cannot be used: OpenVINO finds {', '.join(core.available_devices).lower()}; choose one of these"
+                f"device {device!r} cannot be used: OpenVINO finds {', '.join(core.available_devices)}; choose one of them"
             )
         try:
             model = core.read_model(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -40,7 +39,7 @@ class QuantizeReport:
         images: looked at.
         ap50_fp32: average precision at IoU 0.5 before, a fraction.
         ap50_int8: and after.
-        mean_cosine: between the embeddings of detections that both find; ``None`` where the model gives none or none is found twice.
+        mean_cosine: between the embeddings of detections that both find; ``None`` where there are none.
         pairs: detections that both find.
         megabytes_fp32: size of the file before.
         megabytes_int8: and after.
@@ -56,7 +55,11 @@ class QuantizeReport:
 
     def lines(self) -> list[str]:
         """Return the report for people, a line each."""
-        cosine = "no embeddings to compare" if self.mean_cosine is None else f"mean cosine {self.mean_cosine:.4f} over {self.pairs} boxes"
+        cosine = (
+            "no embeddings to compare"
+            if self.mean_cosine is None
+            else f"mean cosine {self.mean_cosine:.4f} over {self.pairs} boxes"
+        )
         return [
             f"file size            {self.megabytes_fp32:.1f} MB -> {self.megabytes_int8:.1f} MB",
             f"AP at IoU 0.5        {self.ap50_fp32:.1%} -> {self.ap50_int8:.1%} on {self.images} images that were not calibrated on",
@@ -69,7 +72,13 @@ class QuantizeReport:
 
 
 def quantize_model(
-    model: Path | str, annotations: Path | str, out: Path | str, *, images: str = "", calibration_images: int = 200, max_images: int = 500
+    model: Path | str,
+    annotations: Path | str,
+    out: Path | str,
+    *,
+    images: str = "",
+    calibration_images: int = 200,
+    max_images: int = 500,
 ) -> QuantizeReport:
     """Write an int8 version of an exported model, and measure what it cost.
 
@@ -116,9 +125,13 @@ def _split(
 ) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
     """Draw images to calibrate on and others to measure on; always the same ones."""
     if dataset.classes != classes:
-        raise DataError(f"{dataset.name} has classes {dataset.classes}, the model {classes}; give data with the model's classes, in order")
+        raise DataError(
+            f"{dataset.name} has classes {dataset.classes}, the model {classes}; give data with the model's classes, in order"
+        )
     if len(dataset) < 2:
-        raise DataError(f"{dataset.name} has {len(dataset)} image; calibrating and measuring need different ones, so at least 2")
+        raise DataError(
+            f"{dataset.name} has {len(dataset)} image; calibrating and measuring need different ones, so at least 2"
+        )
     order = np.random.default_rng(_SEED).permutation(len(dataset))
     drawn = [dataset.images[index] for index in order]
     cut = min(calibration, len(drawn) // 2)
@@ -172,9 +185,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(former)
 
 
-def compare_engines(
-    exact: Engine, other: Engine, images: Sequence[AnnotatedImage]
-) -> tuple[float, float, float | None, int]:
+def compare_engines(exact: Engine, other: Engine, images: Sequence[AnnotatedImage]) -> tuple[float, float, float | None, int]:
     """Measure how far an engine is from the exact one.
 
     Args:
