@@ -150,8 +150,8 @@ class Ahead(Generic[Item]):
 class Behind(Generic[Item]):
     """Works through items in a thread of its own, a few behind who gives them.
 
-    The queue is bounded: :meth:`put` waits while the work is behind. Leaving the ``with`` block waits for the rest, which an error
-    cancels. An error of the work is raised by the next :meth:`put`, or on leaving.
+    The queue is bounded: :meth:`put` waits while the work is behind. Leaving the ``with`` block waits for the rest; an
+    error cancels it. An error of the work is raised by the next :meth:`put`, or on leaving.
     """
 
     def __init__(self, work: Callable[[Item], None], *, name: str, behind: int = 8) -> None:

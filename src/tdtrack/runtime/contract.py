@@ -210,7 +210,5 @@ def check_signature(
         for name, sides in want.items():
             tail = got[name][1:]
             if len(got[name]) != len(sides) + 1 or any(a is not None and a != b for a, b in zip(tail, sides)):
-                raise WeightsError(
-                    f"{label}: {name} has shape {got[name]}, not (B, {', '.join(map(str, sides))}) as described; export it again"
-                )
+                raise WeightsError(f"{label}: {name} has shape {got[name]}, not {('B', *sides)} as described; export it again")
     return inputs[IMAGES][0]

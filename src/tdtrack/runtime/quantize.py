@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdtrack.boxes import iou
+from tdtrack.config import AssociationConfig
 from tdtrack.data import load_dataset
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
 from tdtrack.data.images import fit_image, load_image
@@ -39,7 +40,8 @@ class QuantizeReport:
         images: looked at.
         ap50_fp32: average precision at IoU 0.5 before, a fraction.
         ap50_int8: and after.
-        mean_cosine: between the embeddings of detections that both find; ``None`` where there are none.
+        mean_cosine: between the embeddings of detections that both find, from the tracker's score floor on; ``None`` where
+            there are none.
         pairs: detections that both find.
         megabytes_fp32: size of the file before.
         megabytes_int8: and after.
@@ -62,7 +64,7 @@ class QuantizeReport:
         )
         return [
             f"file size            {self.megabytes_fp32:.1f} MB -> {self.megabytes_int8:.1f} MB",
-            f"AP at IoU 0.5        {self.ap50_fp32:.1%} -> {self.ap50_int8:.1%} on {self.images} images that were not calibrated on",
+            f"AP at IoU 0.5        {self.ap50_fp32:.1%} -> {self.ap50_int8:.1%} on {self.images} other images",
             f"embeddings           {cosine}",
         ]
 
@@ -195,7 +197,8 @@ def compare_engines(exact: Engine, other: Engine, images: Sequence[AnnotatedImag
 
     Returns:
         AP at IoU 0.5 of the exact engine and of the other; mean cosine between the embeddings of detections that both find (of
-        one class, IoU at least 0.5, each the other's nearest), ``None`` without any; and how many those are.
+        one class, IoU at least 0.5, each the other's nearest, and sure enough for a tracker to use), ``None`` without any; and how
+        many those are.
     """
     found: tuple[list[Detections], list[Detections]] = ([], [])
     cosines: list[FloatArray] = []
@@ -216,6 +219,7 @@ def _cosines(a: Detections, b: Detections) -> FloatArray:
         return np.zeros(0, np.float32)
     overlap = iou(a.xyxy, b.xyxy) * (a.class_id[:, None] == b.class_id[None])
     nearest, back = overlap.argmax(axis=1), overlap.argmax(axis=0)
-    rows = np.flatnonzero((back[nearest] == np.arange(len(a))) & (overlap.max(axis=1) >= _MIN_IOU))
+    mutual = back[nearest] == np.arange(len(a))
+    rows = np.flatnonzero(mutual & (overlap.max(axis=1) >= _MIN_IOU) & (a.score >= AssociationConfig.min_score))
     cosine: FloatArray = (a.embedding[rows] * b.embedding[nearest[rows]]).sum(axis=1)
     return cosine
