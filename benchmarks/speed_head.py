@@ -50,16 +50,15 @@ def main() -> None:
         ("people300_over_none", "lazy-512-300", "lazy-512-0"),
         ("dense64_over_detector", "dense-64-100", "detector"),
     ):
-        results[key] = timing.ratio(seconds, above, below)
-        results[f"{key}_fastest"] = timing.fastest_ratio(seconds, above, below)
-    results |= {"seconds": timing.summary(seconds), "load_before": before, "load_after": timing.load()}
+        results |= seconds.ratios(key, above, below)
+    results |= {"seconds": seconds.summary(), "load_before": before, "load_after": timing.load()}
     suite = "speed_head" if arguments.engine == "onnxruntime" else f"speed_head-{arguments.engine}"
     path = record.save(
         suite, f"python benchmarks/speed_head.py --engine {arguments.engine} --rounds {arguments.rounds}", results
     )
     print(json.dumps(results) if arguments.json else path)
     if arguments.plot is not None:
-        plot(seconds, arguments.plot)
+        plot(seconds.wall, arguments.plot)
 
 
 def plot(seconds: dict[str, list[float]], path: Path) -> None:

@@ -143,10 +143,9 @@ def main() -> None:
     results = {
         "engine": engine.label,
         "input": list(fitted.image.shape[:2]),
-        "end_to_end_over_network": timing.ratio(seconds, "network", "whole"),
-        "end_to_end_over_network_fastest": timing.fastest_ratio(seconds, "network", "whole"),
-        "fps": {key: count / statistics.median(runs) for key, runs in seconds.items()},
-        "fps_fastest": {key: count / min(runs) for key, runs in seconds.items()},
+        **seconds.ratios("end_to_end_over_network", "network", "whole"),  # of frames per second, so of seconds upside down
+        "fps": {key: count / statistics.median(runs) for key, runs in seconds.wall.items()},
+        "fps_fastest": {key: count / min(runs) for key, runs in seconds.wall.items()},
         "resident_megabytes_after_frames": marks,
         "load_before": before,
         "load_after": timing.load(),

@@ -128,13 +128,12 @@ def main() -> None:
     results = {
         "batch": BATCH,
         "side": SIDE,
-        "step_over_detector_only": timing.ratio(seconds, "joint", "detector"),
-        "step_over_detector_only_fastest": timing.fastest_ratio(seconds, "joint", "detector"),
+        **seconds.ratios("step_over_detector_only", "joint", "detector"),
         "memory_over_detector_only": memory["joint"] / memory["detector"],
         "annotate_over_teacher": crops["annotate"] / crops["teacher"],
         "peak_megabytes": memory,
         "crops_per_second": crops,
-        "seconds": timing.summary(seconds),
+        "seconds": seconds.summary(),
         "load_before": before,
         "load_after": timing.load(),
     }

@@ -65,14 +65,14 @@ def main() -> None:
                     raise RuntimeError(f"{name}-stage found {len(engine(frame))} people, {people} were to be forced")
                 variants[f"{name}-{people}"] = lambda engine=engine: engine(frame)
         seconds = timing.alternate(variants, arguments.rounds, warm_up=0)  # forcing the number has warmed up
+    by_people = {n: seconds.ratios("two_stage_over_one_stage", f"two-{n}", f"one-{n}") for n in crowds}
     results = {
         "engine": one.label,
         "input": [networks.HEIGHT, networks.WIDTH],
         "rounds": arguments.rounds,
-        "two_stage_over_one_stage": {str(n): timing.ratio(seconds, f"two-{n}", f"one-{n}") for n in crowds},
-        "two_stage_over_one_stage_fastest": {str(n): timing.fastest_ratio(seconds, f"two-{n}", f"one-{n}") for n in crowds},
+        **{key: {str(n): by_people[n][key] for n in crowds} for key in by_people[crowds[0]]},
         "paper": PAPER,
-        "seconds": timing.summary(seconds),
+        "seconds": seconds.summary(),
         "load_before": before,
         "load_after": timing.load(),
     }

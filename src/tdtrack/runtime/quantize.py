@@ -197,8 +197,7 @@ def compare_engines(exact: Engine, other: Engine, images: Sequence[AnnotatedImag
 
     Returns:
         AP at IoU 0.5 of the exact engine and of the other; mean cosine between the embeddings of detections that both find (of
-        one class, IoU at least 0.5, each the other's nearest, and sure enough for a tracker to use), ``None`` without any; and how
-        many those are.
+        one class, IoU at least 0.5, each the other's nearest, sure enough for a tracker), ``None`` without any; and their number.
     """
     found: tuple[list[Detections], list[Detections]] = ([], [])
     cosines: list[FloatArray] = []
