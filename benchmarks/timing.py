@@ -21,8 +21,8 @@ class Times:
         """Compare two variants.
 
         Returns:
-            Under ``key`` the ratio of medians on the wall; under ``key_fastest`` that of the fastest runs and under ``key_cpu`` that
-            of median processor times, both of which other work on the machine moves less.
+            Under ``key`` the ratio of medians on the wall; under ``key_fastest`` that of the fastest runs and under
+            ``key_cpu`` that of median processor times, both of which other work on the machine moves less.
         """
         return {
             key: statistics.median(self.wall[above]) / statistics.median(self.wall[below]),

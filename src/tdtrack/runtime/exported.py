@@ -46,6 +46,7 @@ class ExportedEngine:
         embedding_dim: D, or ``None`` where the model gives no embeddings.
         metadata: what the trained model says of itself.
         description: all that the file says of itself.
+        batch: images that the network takes at once; ``None`` where any number will do.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ExportedEngine:
         self._max_detections = max_detections
         self.label = session.label
         self.description = session.description
+        self.batch = session.batch
         self.classes = session.description.classes
         self.embedding_dim = session.description.embedding_dim
         self.metadata: Mapping[str, Any] = session.description.metadata
@@ -95,7 +97,7 @@ class ExportedEngine:
         Returns:
             One record per frame, in order, boxes in pixels of the frame, best first.
         """
-        size = self._session.batch or max(len(frames), 1)
+        size = self.batch or max(len(frames), 1)
         found: list[Detections] = []
         for start in range(0, len(frames), size):
             part = frames[start : start + size]

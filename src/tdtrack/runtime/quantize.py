@@ -22,12 +22,12 @@ from tdtrack.evaluation.detection import average_precision
 from tdtrack.files import atomic_write
 from tdtrack.runtime import contract
 from tdtrack.runtime.contract import ModelDescription
-from tdtrack.runtime.engine import Engine, load_engine
+from tdtrack.runtime.engine import Engine
+from tdtrack.runtime.exported import ExportedEngine, open_session
 from tdtrack.types import Detections, FloatArray
 
 __all__ = ["QuantizeReport", "compare_engines", "quantize_model"]
 
-_PLAIN_NODES = ".*tdtrack_post.*"  # tdtrack.runtime.graph.POST: suppression and the lazy head's arithmetic stay exact
 _MIN_IOU = 0.5  # two engines found the same object
 _SEED = 0
 
@@ -109,17 +109,23 @@ def quantize_model(
         raise ConfigError(f"out is {out}; name another file that ends in .onnx")
     if calibration_images < 1 or max_images < 1:
         raise ConfigError(f"calibration_images is {calibration_images} and max_images {max_images}; both must be at least 1")
-    exact = load_engine(source, engine="onnxruntime", device="cpu")
-    description: ModelDescription = exact.description  # type: ignore[attr-defined]  # an exported file's engine
+    if not source.is_file():
+        raise WeightsError(f"{source} is not a file; give the .onnx file that tdtrack export wrote")
+    exact = _open(source)
+    description = exact.description
     if description.precision != "fp32":
         raise WeightsError(f"{source} is {description.precision} already; give the fp32 file that tdtrack export wrote")
     calibration, measured = _split(load_dataset(annotations, images), description.classes, calibration_images, max_images)
-    content = _quantized(source, description, calibration)
+    content = _quantized(source, description, calibration, exact.batch or 1)
     with atomic_write(target, "wb") as file:
         file.write(content)
-    rounded = load_engine(target, engine="onnxruntime", device="cpu")
+    rounded = _open(target)
     sizes = [path.stat().st_size / 1e6 for path in (source, target)]
     return QuantizeReport(len(measured), *compare_engines(exact, rounded, measured), *sizes)
+
+
+def _open(path: Path) -> ExportedEngine:
+    return ExportedEngine(open_session(path, "onnxruntime", device="cpu", precision=None))
 
 
 def _split(
@@ -140,16 +146,18 @@ def _split(
     return drawn[:cut], drawn[cut : cut + measured]
 
 
-def _quantized(source: Path, description: ModelDescription, images: Sequence[AnnotatedImage]) -> bytes:
+def _quantized(source: Path, description: ModelDescription, images: Sequence[AnnotatedImage], batch: int) -> bytes:
     """Return the int8 model's file."""
     for package in ("nncf", "onnx"):
         _require(package)
     import nncf
     import onnx
 
+    from tdtrack.runtime.graph import POST
+
     def feed(record: AnnotatedImage) -> dict[str, NDArray[np.uint8]]:
         fitted, _ = fit_image(load_image(record.path), description.input_height, description.input_width)
-        return {contract.IMAGES: fitted[None]}
+        return {contract.IMAGES: np.repeat(fitted[None], batch, axis=0)}
 
     loaded = onnx.load(source)
     with _quiet():
@@ -158,7 +166,7 @@ def _quantized(source: Path, description: ModelDescription, images: Sequence[Ann
             nncf.Dataset(images, feed),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(images),
-            ignored_scope=nncf.IgnoredScope(patterns=[_PLAIN_NODES], validate=False),
+            ignored_scope=nncf.IgnoredScope(patterns=[f".*{POST}.*"]),
             # Processors without VNNI add two products in 16 bits: weights keep to 7 bits, or the sum would overflow.
             advanced_parameters=nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE),
         )
@@ -197,7 +205,7 @@ def compare_engines(exact: Engine, other: Engine, images: Sequence[AnnotatedImag
 
     Returns:
         AP at IoU 0.5 of the exact engine and of the other; mean cosine between the embeddings of detections that both find (of
-        one class, IoU at least 0.5, each the other's nearest, sure enough for a tracker), ``None`` without any; and their number.
+        one class, IoU at least 0.5, each the other's nearest, sure enough for a tracker), ``None`` without any; their number.
     """
     found: tuple[list[Detections], list[Detections]] = ([], [])
     cosines: list[FloatArray] = []

@@ -71,8 +71,9 @@ class TorchEngine:
         self.embedding_dim: int | None = network.config.embedding_dim
         self.device = _pick_device(device)
         self._network = network.to(self.device).to(memory_format=torch.channels_last)
-        if compiled:
-            self._network.forward = torch.compile(self._network.forward)  # type: ignore[method-assign]  # detect() calls it
+        if compiled:  # the convolutions; suppression and the lazy head have shapes that change with every frame
+            for part in (self._network.backbone, self._network.pyramid, self._network.class_subnet, self._network.box_subnet):
+                part.compile()
         self._bf16 = precision == "bf16"
         self.label = f"torch {torch.__version__}, {self.device}, {precision or 'fp32'}{', compiled' if compiled else ''}"
         self._config = DetectConfig(min_score=min_score, max_detections=max_detections)
