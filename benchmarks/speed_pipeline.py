@@ -146,6 +146,7 @@ def main() -> None:
         **seconds.ratios("end_to_end_over_network", "network", "whole"),  # of frames per second, so of seconds upside down
         "fps": {key: count / statistics.median(runs) for key, runs in seconds.wall.items()},
         "fps_fastest": {key: count / min(runs) for key, runs in seconds.wall.items()},
+        "seconds": seconds.summary(),
         "resident_megabytes_after_frames": marks,
         "load_before": before,
         "load_after": timing.load(),

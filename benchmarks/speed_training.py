@@ -61,7 +61,7 @@ class Step:
             boxes=list(torch.cat([corner, corner + size], dim=2)),
             class_id=[torch.zeros(PEOPLE, dtype=torch.int64)] * BATCH,
             embedding=list(torch.nn.functional.normalize(torch.randn(BATCH, PEOPLE, 512), dim=2)),
-            ignore=[torch.zeros(0, 4)] * BATCH,
+            ignore=[torch.zeros(PEOPLE, dtype=torch.bool)] * BATCH,
         )
 
     def __call__(self) -> None:

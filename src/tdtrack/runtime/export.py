@@ -69,12 +69,11 @@ def export_model(
         OutputError: the file cannot be written.
     """
     network, metadata = load_model(model)
-    sides = [metadata.get(key) for key in ("input_height", "input_width")]
-    if not all(isinstance(side, int) and side > 0 for side in sides):
+    height, width = metadata.get("input_height"), metadata.get("input_width")
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
         raise WeightsError(
-            f"{model}: its metadata gives the input size as {sides}; save it with the input size of its training"
+            f"{model}: its metadata gives the input size as {height}x{width}; save it with the input size of its training"
         )
-    height, width = sides
     built, description = build_model(network, height, width, metadata=metadata, detect=detect or DetectConfig(), batch=batch)
     with atomic_write(out, "wb") as file:
         file.write(built.SerializeToString())
@@ -162,7 +161,7 @@ def _trace(network: _Network, height: int, width: int, batch: int | None) -> Mod
             torch.onnx.export(
                 network,
                 (images,),
-                buffer,
+                buffer,  # type: ignore[arg-type]  # without dynamo a file object will do
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=[contract.IMAGES],
