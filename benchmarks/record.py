@@ -12,7 +12,20 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("tdtrack", "torch", "torchvision", "timm", "numpy", "scipy", "trackeval", "faster-coco-eval", "onnxruntime", "av")
+PACKAGES = (
+    "tdtrack",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scipy",
+    "trackeval",
+    "faster-coco-eval",
+    "onnxruntime",
+    "openvino",
+    "nncf",
+    "av",
+)
 
 
 def machine() -> str:

@@ -35,9 +35,13 @@ class TrackRequest:
         teacher: name or file of the Re-ID network for two-stage tracking.
         weights: checkpoint of a named teacher.
         device: where networks run; ``None`` takes what there is.
+        engine: what runs the model; "auto" takes the best that is installed.
+        precision: "fp32", "bf16" or "int8"; ``None`` takes what the file holds.
+        compiled: compile the network first (torch).
         two_stage: embed crops with the teacher instead of using the model's embeddings.
         frame_rate: frames per second, where the source does not say.
         max_frames: stop after this many frames.
+        batch_size: frames the network takes at once.
         video: write the annotated video.
     """
 
@@ -49,9 +53,13 @@ class TrackRequest:
     teacher: str | None = None
     weights: str | None = None
     device: str | None = None
+    engine: str = "auto"
+    precision: str | None = None
+    compiled: bool = False
     two_stage: bool = False
     frame_rate: float | None = None
     max_frames: int | None = None
+    batch_size: int = 1
     video: bool = True
 
 
@@ -166,6 +174,7 @@ def _track_source(
         jsonl_path=out / f"{name or source.name}.jsonl",
         video_path=out / f"{name or source.name}.mp4" if request.video else None,
         max_frames=request.max_frames,
+        batch_size=request.batch_size,
     )
 
 
@@ -176,7 +185,9 @@ def _load(request: TrackRequest, overrides: dict[str, Any]) -> tuple[Engine, flo
 
     if request.model is None:
         raise ConfigError(f"tracking {request.source} needs --model, a run folder or model file made by tdtrack train or teach")
-    detector = load_engine(request.model, device=request.device)
+    detector = load_engine(
+        request.model, engine=request.engine, device=request.device, precision=request.precision, compiled=request.compiled
+    )
     appearance = detector.metadata.get("appearance", {})
     if not request.two_stage:
         return detector, appearance.get("max_appearance_cost")

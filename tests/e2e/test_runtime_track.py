@@ -17,6 +17,7 @@ import torch
 from PIL import Image as PillowImage
 
 from media_files import cut, moving_squares, write_video
+from random_models import save_random_model
 from tdtrack.association import Tracker
 from tdtrack.config import AssociationConfig, ModelConfig
 from tdtrack.errors import ConfigError, DataError, OutputError
@@ -189,3 +190,28 @@ def test_sequences_are_tracked_with_one_model_and_a_scene_once(model: Path, tmp_
         next(track_sequences(request, ("MOT17-02-DPM", "MOT17-09-DPM"), {}))
     with pytest.raises(ConfigError, match="--sequences needs a SOURCE"):
         next(track_sequences(TrackRequest(out="x"), names, {}))
+
+
+def test_an_exported_file_tracks_a_video_without_torch(tmp_path: Path) -> None:
+    """As after ``pip install .``: in a process where torch cannot be imported."""
+    from tdtrack.config import DetectConfig
+    from tdtrack.runtime.export import export_model
+
+    clip = write_video(tmp_path / "clip.mp4", moving_squares(12))
+    run = save_random_model(tmp_path / "run", embedding_dim=8)
+    export_model(run, tmp_path / "model.onnx", detect=DetectConfig(min_score=0.2, max_detections=12))
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'timm', 'onnx', 'pyarrow'): sys.modules[name] = None\n"
+        "from tdtrack.cli import main\n"
+        "status = main(sys.argv[1:])\n"
+        "assert not any(name.split('.')[0] == 'torch' and module for name, module in sys.modules.items())\n"
+        "sys.exit(status)\n"
+    )
+    for engine in ("onnxruntime", "auto"):
+        words = ["track", clip, "--model", tmp_path / "model.onnx", "--out", tmp_path / engine, "--engine", engine]
+        command = [sys.executable, "-c", program, *map(str, words), "--tracker.min_score", "0.0"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "engine: " in done.stdout and "12 frames" in done.stdout
+        check_results(tmp_path / engine, "clip", 12)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import normalize
 
 from tdtrack.config import ModelConfig
+from tdtrack.model import JointModel
 from tdtrack.model.heads import EmbeddingHead
 
 SHAPES = ((4, 6), (2, 3), (1, 2), (1, 1))  # every cell of the coarse levels lies at a border
@@ -91,3 +94,51 @@ def test_dense_is_laid_out_in_anchor_order() -> None:
                     torch.testing.assert_close(dense[0, row], outputs[0, channels, y, x])
                     row += 1
     assert row == NUM_ANCHORS
+
+
+def unsettle(module: torch.nn.Module) -> None:
+    """Give every norm statistics and shifts of its own, so that what lies beyond a border is not zero by luck."""
+    for norm in module.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(norm.running_mean, -0.3, 0.3)
+            torch.nn.init.uniform_(norm.running_var, 0.5, 1.5)
+            torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(norm.bias, 0.2, 0.6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 1000), st.booleans(), st.lists(st.tuples(st.integers(0, 1), st.integers(0, NUM_ANCHORS - 1)), max_size=30)
+)
+def test_lazy_equals_dense_from_the_pyramid(seed: int, channels_last: bool, chosen: list[tuple[int, int]]) -> None:
+    module = head(seed, channels_last)
+    unsettle(module)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    features = [torch.randn(2, CONFIG.fpn_width, h, w).contiguous(memory_format=layout) for h, w in SHAPES]
+    rows = torch.tensor(chosen, dtype=torch.int64).reshape(-1, 2)
+    with torch.no_grad():
+        dense = module.eval().dense(module(features))[rows[:, 0], rows[:, 1]]
+        torch.testing.assert_close(module.lazily_at(features, rows[:, 0], rows[:, 1]), dense, rtol=1e-5, atol=1e-5)
+
+
+BACKBONES = ("test_resnet", "resnet34", "resnet50", "mobilenetv1_100", "mobilenetv3_small_050", "mobilenetv4_conv_small")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "dim"), [*((name, 16) for name in BACKBONES), *(("test_resnet", dim) for dim in (1, 64, 128, 512))]
+)
+def test_lazy_equals_dense_at_every_anchor_of_a_whole_model(backbone: str, dim: int) -> None:
+    torch.manual_seed(dim)
+    config = ModelConfig(backbone=backbone, embedding_dim=dim, fpn_width=32, subnet_depth=1, subnet_width=8, embedding_width=24)
+    model = JointModel(config).eval()
+    unsettle(model)
+    torch.nn.init.normal_(model.embedding_head.conv1.weight, std=0.1)
+    torch.nn.init.normal_(model.embedding_head.conv2.weight, std=0.1)
+    with torch.no_grad():
+        predictions = model(torch.randint(0, 256, (1, 3, 75, 100), dtype=torch.uint8))
+        anchor = torch.arange(len(predictions.anchors))
+        lazy = normalize(model.embed_at(predictions, torch.zeros_like(anchor), anchor), dim=1)
+        dense = normalize(model.embed_dense(predictions)[0], dim=1)
+    assert len(anchor) == 9 * (130 + 35 + 12 + 4 + 1)  # five levels, most cells of the coarse ones at a border
+    assert (lazy - dense).abs().max() <= 1e-4
+    assert dim == 1 or (dense - dense[0]).abs().max() > 0.1  # anchors differ: the comparison has something to compare

@@ -258,3 +258,18 @@ def test_a_frame_rate_must_be_one(frame_rate: float) -> None:
 def test_an_unknown_method_is_refused() -> None:
     with pytest.raises(ConfigError, match="choose fairmot or motion"):
         Tracker(AssociationConfig(method="sort"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["fairmot", "motion"])
+def test_time_in_which_nobody_looked_moves_tracks_and_loses_none(method: str) -> None:
+    def walker(frame: int) -> Detections:
+        left = 4.0 * frame
+        return Detections([[left, 0, left + 20, 60]], [0.9], [0], [[1.0, 0.0]])
+
+    tracker = Tracker(AssociationConfig(method=method))
+    for frame in range(12):
+        before = tracker.update(walker(frame))
+    tracker.skip(5)
+    after = tracker.update(walker(17))  # where it stood last, it overlaps with nothing
+    assert after.frame_index == 17
+    assert after.track_id.tolist() == before.track_id.tolist() == [1]

@@ -31,7 +31,7 @@ def one_box_per_frame(path: Path, frames: int) -> Path:
 def test_the_overview_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    assert len(cli.VERBS) == 11
+    assert len(cli.VERBS) == 15
     for name, verb in cli.VERBS.items():
         assert f"  {name} " in out and verb.summary in out
 

@@ -45,7 +45,7 @@ def test_every_backbone_keeps_the_contract(row: str) -> None:
     shapes = pyramid_shapes(height, width, 3, 7)
     anchors = 9 * sum(h * w for h, w in shapes)
     assert predictions.level_shapes == shapes
-    assert [tuple(hidden.shape) for hidden in predictions.embedding_hidden] == [(2, 8, h, w) for h, w in shapes]
+    assert [tuple(hidden.shape) for hidden in predictions.features] == [(2, model.config.fpn_width, h, w) for h, w in shapes]
     assert predictions.class_logits.shape == (2, anchors, 1)
     assert predictions.box_codes.shape == (2, anchors, 4)
 

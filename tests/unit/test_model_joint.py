@@ -110,7 +110,7 @@ def test_rows_follow_the_anchor_order() -> None:
 def test_bytes_and_floats_are_the_same_image() -> None:
     model = tiny().eval()
     images = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
-    torch.testing.assert_close(model(images).embedding_hidden, model(images.float()).embedding_hidden)
+    torch.testing.assert_close(model(images).features, model(images.float()).features)
     grey = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1).expand(1, 3, 64, 96)
     torch.testing.assert_close((grey - model.pixel_mean) / model.pixel_std, torch.zeros(1, 3, 64, 96))
 

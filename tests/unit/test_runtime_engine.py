@@ -82,7 +82,7 @@ def test_nothing_found_keeps_the_width_of_the_embedding(run_folder: Path) -> Non
 def test_a_path_that_is_no_model_is_refused_with_what_is_understood(tmp_path: Path) -> None:
     for name in ("model.tflite", "model"):
         (tmp_path / name).write_bytes(b"x")
-        with pytest.raises(WeightsError, match=r"run folder or a \.safetensors file"):
+        with pytest.raises(WeightsError, match=r"run folder, a \.safetensors or an \.onnx file"):
             load_engine(tmp_path / name)
     with pytest.raises(WeightsError, match="does not exist"):
         load_engine(tmp_path / "none.safetensors")

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 from tdtrack.association import Tracker
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError, MediaError, OutputError, ShapeError
-from tdtrack.runtime.ahead import Interrupt, ReadAhead
+from tdtrack.runtime.ahead import Ahead, Behind, Interrupt
+from tdtrack.runtime.engine import FittedFrame, fit_frame
 from tdtrack.runtime.frames import Frame
 from tdtrack.runtime.pipeline import track_detections, track_source
 from tdtrack.types import Detections, Image, Tracks
@@ -27,7 +29,7 @@ MOTION = AssociationConfig(method="motion")
 class PaintedSource:
     """Frames whose pixels say which frame they are."""
 
-    name, frame_rate, width, height = "painted", 10.0, 64, 48
+    name, frame_rate, width, height, live = "painted", 10.0, 64, 48, False
 
     def __init__(self, indices: Sequence[int], *, fail_after: int | None = None) -> None:
         self.indices = list(indices)
@@ -115,7 +117,7 @@ def test_frames_are_tracked_in_order_and_written_everywhere(tmp_path: Path) -> N
     assert summary.files == tuple(files.values())
     assert (summary.truncated, summary.interrupted) == ("the end is missing", False)
     assert source.closed
-    assert summary.seconds >= summary.network_seconds + summary.association_seconds > 0
+    assert summary.seconds >= max(summary.network_seconds, summary.association_seconds) > 0
     text = "\n".join(summary.lines())
     assert "12 frames, 24 detections, 2 tracks" in text
     assert "the source is incomplete: the end is missing" in text
@@ -222,9 +224,13 @@ def test_a_path_that_cannot_be_written_is_known_before_the_first_frame(tmp_path:
     assert source.closed
 
 
+def no_thread_is_left() -> bool:
+    return not any(thread.name.startswith("tdtrack-") for thread in threading.enumerate())
+
+
 def test_a_slow_reader_holds_the_source_back() -> None:
     source = PaintedSource(range(200))
-    with Interrupt() as interrupt, ReadAhead(source, interrupt, ahead=3) as frames:
+    with Interrupt() as interrupt, Ahead(source, interrupt, name="read", ahead=3) as frames:
         for frame in frames:
             assert source.given <= frame.index + 1 + 3 + 1  # read, waiting, and one in the hand of the thread
             if frame.index in (0, 10):
@@ -232,7 +238,148 @@ def test_a_slow_reader_holds_the_source_back() -> None:
             if frame.index == 20:
                 break
     assert source.given <= 25
-    assert not any(thread.name == "tdtrack-read-ahead" for thread in threading.enumerate())
+    assert no_thread_is_left()
+
+
+def test_slow_work_holds_the_giver_back_and_is_finished() -> None:
+    done, gate = [], threading.Event()
+
+    def work(item: int) -> None:
+        assert gate.wait(10)
+        done.append(item)
+
+    given = []
+    with Behind(work, name="write", behind=3) as behind:
+        giver = threading.Thread(target=lambda: [(behind.put(item), given.append(item)) for item in range(10)])
+        giver.start()
+        time.sleep(0.05)  # time enough to run away
+        assert len(given) <= 4  # three wait, one is in the hand of the worker
+        gate.set()
+        giver.join()
+    assert done == list(range(10))
+    assert no_thread_is_left()
+
+
+def test_an_error_of_the_work_reaches_the_giver() -> None:
+    def work(item: int) -> None:
+        if item == 2:
+            raise OutputError("disk full")
+
+    with pytest.raises(OutputError, match="disk full"), Behind(work, name="write", behind=1) as behind:
+        for item in range(1000):
+            behind.put(item)
+    with pytest.raises(OutputError, match="disk full"), Behind(work, name="write") as behind:
+        behind.put(2)  # nothing is put after it: leaving says so
+    assert no_thread_is_left()
+
+
+def test_frames_that_wait_too_long_are_dropped_where_only_the_newest_counts() -> None:
+    seen, resume, arrived = [], threading.Event(), threading.Event()
+
+    def source() -> Iterator[int]:
+        yield 0
+        assert resume.wait(10)
+        yield from range(1, 8)
+        arrived.set()
+        yield 8
+
+    with Interrupt() as interrupt, Ahead(source(), interrupt, name="read", latest=True) as items:
+        for item in items:
+            seen.append(item)
+            if item == 0:
+                resume.set()
+                assert arrived.wait(10)
+    assert seen[0] == 0 and seen[-1] == 8
+    assert len(seen) + items.dropped == 9
+    assert items.dropped >= 6
+
+
+class LiveSource(PaintedSource):
+    """Frames whose clock runs on: each is shown only after the one before was taken or dropped."""
+
+    live = True
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in super().__iter__():
+            yield frame
+            time.sleep(0.002)
+
+
+def test_a_live_source_drops_frames_counts_them_and_keeps_time(tmp_path: Path) -> None:
+    class Slow(WalkingEngine):
+        def __call__(self, frame: Image) -> Detections:
+            time.sleep(0.03)
+            return super().__call__(frame)
+
+    files, seen = outputs(tmp_path), []
+    summary = track_source(
+        LiveSource(range(60)),
+        Slow(),
+        Tracker(MOTION, frame_rate=10),
+        **files,
+        progress=False,
+        batch_size=1,
+        on_frame=lambda frame, found, tracks: seen.append((frame.index, tracks)),
+    )
+    indices = [index for index, _ in seen]
+    assert indices == sorted(set(indices)) and indices[-1] == 59
+    assert summary.dropped > 0
+    assert summary.frames + summary.dropped == 60
+    assert [tracks.frame_index for _, tracks in seen] == [
+        index - indices[0] for index in indices
+    ]  # 10 frames a second: time stamps say which were dropped
+    by_hand = Tracker(MOTION, frame_rate=10)
+    for before, (index, tracks) in zip([indices[0] - 1, *indices], seen):
+        by_hand.skip(index - before - 1)
+        np.testing.assert_array_equal(tracks.track_id, by_hand.update(walking(index)).track_id)
+    lines = [json.loads(line) for line in files["jsonl_path"].read_text().splitlines()]
+    assert [line["seconds"] for line in lines] == [index / 10 for index in indices]
+    assert f"{summary.dropped} frames came faster" in "\n".join(summary.lines())
+
+
+def test_batches_give_the_same_tracks(tmp_path: Path) -> None:
+    class Batched(WalkingEngine):
+        sizes: ClassVar[list[int]] = []
+
+        def fit(self, frame: Image) -> FittedFrame:
+            return fit_frame(frame, 48, 64)
+
+        def detect_fitted(self, frames: Sequence[FittedFrame]) -> list[Detections]:
+            self.sizes.append(len(frames))
+            return [self(frame.image) for frame in frames]
+
+    track_source(
+        PaintedSource(range(10)),
+        Batched(),
+        Tracker(MOTION, frame_rate=10),
+        mot_path=tmp_path / "a.txt",
+        batch_size=4,
+        progress=False,
+    )
+    assert Batched.sizes == [4, 4, 2]
+    assert read_mot(tmp_path / "a.txt") == mot_lines(expected_tracks(range(10)))
+    with pytest.raises(ConfigError, match="takes one frame at a time"):
+        track_source(PaintedSource(range(2)), WalkingEngine(), Tracker(MOTION), batch_size=2)
+    with pytest.raises(ConfigError, match="batch_size is 0"):
+        track_source(PaintedSource(range(2)), Batched(), Tracker(MOTION), batch_size=0)
+
+
+def test_stages_run_beside_each_other(tmp_path: Path) -> None:
+    """While frame 5 is written, later frames must reach the network: with one thread for all, this would wait for ever."""
+    later = threading.Event()
+
+    class Telling(WalkingEngine):
+        def __call__(self, frame: Image) -> Detections:
+            if frame[0, 0, 0] == 7:
+                later.set()
+            return super().__call__(frame)
+
+    def wait(frame: Frame, found: Detections, tracks: Tracks) -> None:
+        if frame.index == 5:
+            assert later.wait(10)
+
+    summary = track_source(PaintedSource(range(9)), Telling(), Tracker(MOTION, frame_rate=10), progress=False, on_frame=wait)
+    assert summary.frames == 9
 
 
 def test_saved_detections_give_what_the_tracker_gives(tmp_path: Path) -> None:

@@ -165,6 +165,16 @@ class Tracker:
             np.array([track.class_id for track in found], np.int64),
         )
 
+    def skip(self, frames: int) -> None:
+        """Let time pass in which nobody looked: tracks move on as they last did, and none counts as lost for it.
+
+        Args:
+            frames: how many frame times, at least 0.
+        """
+        self._next_frame += frames
+        for _ in range(min(frames, self.max_lost_frames)):  # after longer, no prediction is worth anything
+            _predict([track for track in self._tracked if track.confirmed] + self._lost)
+
     def _take_part(self, detections: Detections) -> _Candidates:
         """Check a frame's embeddings and choose the detections that take part."""
         needs_embedding = self.config.method == "fairmot" and len(detections) > 0

@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from tdtrack.cli import data_verbs, learning_verbs, reproduce_verbs, tracking_verbs
+from tdtrack.cli import data_verbs, learning_verbs, reproduce_verbs, runtime_verbs, tracking_verbs
 from tdtrack.cli.parsing import INTERRUPTED, Verb, nearest, parse
 from tdtrack.errors import ConfigError, TdtrackError
 from tdtrack.version import __version__
 
 __all__ = ["VERBS", "main"]
 
-VERBS: dict[str, Verb] = learning_verbs.VERBS | tracking_verbs.VERBS | data_verbs.VERBS | reproduce_verbs.VERBS
+VERBS: dict[str, Verb] = (
+    learning_verbs.VERBS | runtime_verbs.VERBS | tracking_verbs.VERBS | data_verbs.VERBS | reproduce_verbs.VERBS
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

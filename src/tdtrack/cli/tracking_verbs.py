@@ -19,7 +19,7 @@ def _track_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "source", type=str, nargs="?", help="video file, image folder, MOT sequence, camera number or stream URL"
     )
-    parser.add_argument("--model", type=str, default=None, help="run folder or model file made by tdtrack train or teach")
+    parser.add_argument("--model", type=str, default=None, help="run folder, .safetensors or .onnx file")
     parser.add_argument("--sequences", type=str, default="", help=_SEQUENCES_HELP)
     parser.add_argument("--detections", type=str, default=None, help="track saved detections (.npz) instead of a source")
     parser.add_argument("--out", type=str, required=True, help="result folder; with --detections the MOT text file")
@@ -28,8 +28,14 @@ def _track_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--two-stage", action="store_true", help="embed crops with --teacher instead of the model's own embeddings"
     )
+    parser.add_argument(
+        "--engine", type=str, default="auto", help="auto, onnxruntime, openvino or torch; auto says which it took"
+    )
+    parser.add_argument("--precision", type=str, default=None, help="fp32, bf16 or int8; default: what the file holds")
+    parser.add_argument("--compiled", action="store_true", help="torch only: compile the network first")
     parser.add_argument("--frame-rate", type=float, default=None, help="frames per second, where the source does not say")
     parser.add_argument("--max-frames", type=int, default=None, help="stop after this many frames")
+    parser.add_argument("--batch-size", type=int, default=1, help="frames the network takes at once; a GPU wants several")
     parser.add_argument("--video", type=bool, default=True, help="write the annotated video")
     parser.add_class_arguments(AssociationConfig, "tracker", skip={"method"})
 

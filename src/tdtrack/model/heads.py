@@ -12,7 +12,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, relu
+from torch.nn.functional import conv2d, linear, relu
 from torch.nn.utils import parametrize
 
 from tdtrack.config import ModelConfig
@@ -77,8 +77,9 @@ class Subnet(nn.Module):
 class EmbeddingHead(nn.Module):
     """Two convolutions that give every anchor an embedding.
 
-    The first runs everywhere (:meth:`forward`). The second, by far the most expensive layer of the model, runs
-    everywhere as in the paper (:meth:`dense`) or only at anchors that are asked for (:meth:`at`); both give the same.
+    The second is by far the most expensive layer of the model. Both run everywhere, as in the paper (:meth:`forward`, then
+    :meth:`dense`); or the second only at anchors that are asked for (:meth:`at`); or both only there (:meth:`lazily_at`). All
+    give the same.
     """
 
     def __init__(self, levels: int, config: ModelConfig) -> None:
@@ -133,7 +134,9 @@ class EmbeddingHead(nn.Module):
         return torch.cat([per_anchor(self.conv2(level), self.slots) for level in hidden], dim=1)
 
     def at(self, hidden: list[Tensor], image: Tensor, anchor: Tensor) -> Tensor:
-        """Embed chosen anchors only.
+        """Embed chosen anchors only, from maps that are computed everywhere.
+
+        What training needs: batch norm learns from whole maps.
 
         Args:
             hidden: what :meth:`forward` returned.
@@ -147,39 +150,95 @@ class EmbeddingHead(nn.Module):
         Source:
             Our choice: Sec. 3.2 computes every anchor's embedding, the loss and the tracker use a handful.
         """
-        patches = self._patches(hidden, image, anchor // self.slots)
-        weight = self.conv2.weight
-        kernels = weight.permute(0, 2, 3, 1).reshape(self.slots, -1, patches.shape[1]).unbind()
-        biases = cast(Tensor, self.conv2.bias).view(self.slots, -1).unbind()
-        slot = anchor % self.slots
+        levels = _rows_by_level(hidden, anchor // self.slots)
+        patches = [_patches(level, image[rows], cell, 1)[0].flatten(1) for level, (rows, cell) in zip(hidden, levels)]
+        return self._project(patches, [rows for rows, _ in levels], anchor % self.slots)
+
+    def lazily_at(self, features: list[Tensor], image: Tensor, anchor: Tensor) -> Tensor:
+        """Embed chosen anchors only, from the pyramid: nothing of this head runs anywhere else.
+
+        What an anchor's embedding depends on is the 5x5 neighbourhood of its cell. Only in evaluation mode, when batch norm
+        is a fixed scale and shift.
+
+        Args:
+            features: the pyramid's ``(B, fpn_width, H_l, W_l)``.
+            image: as in :meth:`at`.
+            anchor: as in :meth:`at`.
+
+        Returns:
+            As :meth:`at` of :meth:`forward` of the features, to rounding.
+
+        Source:
+            Our choice: the first convolution alone, run everywhere, is a tenth of the detector's work.
+        """
+        levels = _rows_by_level(features, anchor // self.slots)
+        patches = []
+        for level, norm, (rows, cell) in zip(features, self.norms, levels):
+            taken, inside = _patches(level, image[rows], cell, 2)
+            grid = taken.view(len(rows), 5, 5, level.shape[1]).permute(0, 3, 1, 2)  # channels last as it lies
+            hidden = relu(norm(conv2d(grid, self.conv1.weight))).permute(0, 2, 3, 1).flatten(1, 2)
+            # The second convolution pads with zeros, not with what the first gives beyond the border.
+            hidden = hidden * inside.view(-1, 5, 5)[:, 1:4, 1:4].reshape(-1, 9, 1)
+            patches.append(hidden.flatten(1))
+        return self._project(patches, [rows for rows, _ in levels], anchor % self.slots)
+
+    def _project(self, patches: list[Tensor], rows: list[Tensor], slot: Tensor) -> Tensor:
+        """Apply the last convolution to ``(P_l, 9 * W_e)`` patches of every level, each at its anchor's slot.
+
+        Rows are sorted by slot, so that each slot's kernel is used where it lies: picking one per row would copy them P times.
+        """
         order = torch.argsort(slot, stable=True)
         counts = torch.bincount(slot, minlength=self.slots).tolist()
-        rows = torch.split(patches.to(weight.dtype)[order], counts)
-        embedded = torch.cat([linear(part, kernel, bias) for part, kernel, bias in zip(rows, kernels, biases)])
+        gathered = torch.cat(patches)[torch.argsort(torch.cat(rows))][order]
+        weight = self.conv2.weight
+        kernels = weight.permute(0, 2, 3, 1).reshape(self.slots, -1, gathered.shape[1]).unbind()
+        biases = cast(Tensor, self.conv2.bias).view(self.slots, -1).unbind()
+        parts = torch.split(gathered.to(weight.dtype), counts)
+        embedded = torch.cat([linear(part, kernel, bias) for part, kernel, bias in zip(parts, kernels, biases)])
         return embedded[torch.argsort(order)]
 
-    def _patches(self, hidden: list[Tensor], image: Tensor, cell: Tensor) -> Tensor:
-        """Return the ``(P, 9 * W_e)`` neighbourhoods of cells counted over all levels, zero beyond a map's border."""
-        device = cell.device
-        ends = torch.tensor([level.shape[2] * level.shape[3] for level in hidden], device=device).cumsum(0)
-        of_level = torch.bucketize(cell, ends, right=True)
-        order = torch.argsort(of_level, stable=True)
-        counts = torch.bincount(of_level, minlength=len(hidden)).tolist()
-        step = torch.arange(-1, 2, device=device)
-        step_y, step_x = step.repeat_interleave(3), step.repeat(3)
-        patches, start = [], 0
-        for level, rows in zip(hidden, torch.split(order, counts)):
-            height, width = level.shape[2:]
-            y = (cell[rows] - start).div(width, rounding_mode="floor")[:, None] + step_y
-            x = ((cell[rows] - start) % width)[:, None] + step_x
-            inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-            position = (image[rows, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
-            cells = level.permute(0, 2, 3, 1).reshape(-1, level.shape[1])
-            # Not cells[position]: on several CPU threads its gradient adds up overlapping patches in any order.
-            taken = cells.index_select(0, position.flatten()).view(*position.shape, cells.shape[1])
-            patches.append((taken * inside[..., None]).flatten(1))
-            start += height * width
-        return torch.cat(patches)[torch.argsort(order)]
+
+def _rows_by_level(maps: list[Tensor], cell: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Sort cells, counted over all levels, by level.
+
+    Args:
+        maps: one ``(B, C, H_l, W_l)`` per level.
+        cell: ``(P,)`` int64.
+
+    Returns:
+        Per level the rows of ``cell`` that lie on it, and their cells counted from its first.
+    """
+    sizes = [level.shape[2] * level.shape[3] for level in maps]
+    ends = torch.tensor(sizes, device=cell.device).cumsum(0)
+    of_level = torch.bucketize(cell, ends, right=True)
+    counts = torch.bincount(of_level, minlength=len(maps)).tolist()
+    rows = torch.split(torch.argsort(of_level, stable=True), counts)
+    return [(chosen, cell[chosen] - end + size) for chosen, end, size in zip(rows, ends, sizes)]
+
+
+def _patches(level: Tensor, image: Tensor, cell: Tensor, reach: int) -> tuple[Tensor, Tensor]:
+    """Cut out the neighbourhoods of cells, ``reach`` cells to every side.
+
+    Args:
+        level: ``(B, C, H, W)``.
+        image: ``(P,)`` int64, index into the batch.
+        cell: ``(P,)`` int64 in ``[0, H * W)``.
+        reach: 1 for 3x3, 2 for 5x5.
+
+    Returns:
+        ``(P, (2 * reach + 1)^2, C)`` row by row, zero beyond the map's border, and ``(P, (2 * reach + 1)^2)`` true inside it.
+    """
+    height, width = level.shape[2:]
+    side = 2 * reach + 1
+    step = torch.arange(-reach, reach + 1, device=cell.device)
+    y = cell.div(width, rounding_mode="floor")[:, None] + step.repeat_interleave(side)
+    x = (cell % width)[:, None] + step.repeat(side)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    position = (image[:, None] * height + y.clamp(0, height - 1)) * width + x.clamp(0, width - 1)
+    cells = level.permute(0, 2, 3, 1).reshape(-1, level.shape[1])
+    # Not cells[position]: on several CPU threads its gradient adds up overlapping patches in any order.
+    taken = cells.index_select(0, position.flatten()).view(*position.shape, cells.shape[1])
+    return taken * inside[..., None], inside
 
 
 class _SlotsShare(nn.Module):

@@ -33,14 +33,14 @@ class Predictions:
     Attributes:
         class_logits: ``(B, N, K)`` before the sigmoid.
         box_codes: ``(B, N, 4)`` as ``(dy, dx, dh, dw)``.
-        embedding_hidden: per level ``(B, W_e, H_l, W_l)``, the embedding head up to its last convolution.
+        features: per level ``(B, fpn_width, H_l, W_l)``, the pyramid, from which the embedding head goes on.
         anchors: ``(N, 4)`` xyxy in input pixels; shared, never write into it.
         level_shapes: ``(H_l, W_l)`` per level, fine to coarse.
     """
 
     class_logits: Tensor
     box_codes: Tensor
-    embedding_hidden: list[Tensor]
+    features: list[Tensor]
     anchors: Tensor
     level_shapes: tuple[tuple[int, int], ...]
 
@@ -85,7 +85,7 @@ class JointModel(nn.Module):
         self.to(memory_format=torch.channels_last)  # anchor rows and kernels become views
 
     def forward(self, images: Tensor) -> Predictions:
-        """Predict everything but the last embedding layer, which :meth:`embed_dense` or :meth:`embed_at` adds.
+        """Predict everything but embeddings, which :meth:`embed_dense` or :meth:`embed_at` adds.
 
         Args:
             images: ``(B, 3, H, W)`` RGB, uint8 or float, 0 to 255, any size; normalised inside.
@@ -111,7 +111,7 @@ class JointModel(nn.Module):
         return Predictions(
             class_logits=torch.cat([per_anchor(level, slots) for level in self.class_subnet(features)], dim=1),
             box_codes=torch.cat([per_anchor(level, slots) for level in self.box_subnet(features)], dim=1),
-            embedding_hidden=self.embedding_head(features),
+            features=features,
             anchors=pyramid_anchors(shapes, self.config, images.device),
             level_shapes=shapes,
         )
@@ -199,10 +199,12 @@ class JointModel(nn.Module):
         Source:
             Sec. 3.2.
         """
-        return self.embedding_head.dense(predictions.embedding_hidden)
+        return self.embedding_head.dense(self.embedding_head(predictions.features))
 
     def embed_at(self, predictions: Predictions, image: Tensor, anchor: Tensor) -> Tensor:
         """Embed chosen anchors only; the same numbers as :meth:`embed_dense` to rounding, and differentiable.
+
+        In training mode the head's first convolution still runs everywhere, for batch norm learns from whole maps.
 
         Args:
             predictions: of this model.
@@ -215,7 +217,9 @@ class JointModel(nn.Module):
         Source:
             Our choice, because the dense head is a quarter to two thirds of the network's work.
         """
-        return self.embedding_head.at(predictions.embedding_hidden, image, anchor)
+        if self.training:
+            return self.embedding_head.at(self.embedding_head(predictions.features), image, anchor)
+        return self.embedding_head.lazily_at(predictions.features, image, anchor)
 
     @torch.no_grad()
     def detect(self, images: Tensor, config: DetectConfig, *, dense: bool = False) -> list[DetectedTensors]:
@@ -238,14 +242,14 @@ class JointModel(nn.Module):
         height, width = images.shape[-2:]
         with _evaluating(self):
             predictions = self(images)
-        found = [
-            select_detections(logits, codes, predictions.anchors, height, width, config)
-            for logits, codes in zip(predictions.class_logits, predictions.box_codes)
-        ]
-        counts = [len(candidates.anchor) for candidates in found]
-        anchor = torch.cat([candidates.anchor for candidates in found])
-        image = torch.arange(len(found), device=anchor.device).repeat_interleave(torch.tensor(counts, device=anchor.device))
-        embedding = self.embed_dense(predictions)[image, anchor] if dense else self.embed_at(predictions, image, anchor)
+            found = [
+                select_detections(logits, codes, predictions.anchors, height, width, config)
+                for logits, codes in zip(predictions.class_logits, predictions.box_codes)
+            ]
+            counts = [len(candidates.anchor) for candidates in found]
+            anchor = torch.cat([candidates.anchor for candidates in found])
+            image = torch.arange(len(found), device=anchor.device).repeat_interleave(torch.tensor(counts, device=anchor.device))
+            embedding = self.embed_dense(predictions)[image, anchor] if dense else self.embed_at(predictions, image, anchor)
         rows = torch.split(normalize(embedding.float(), dim=1), counts)
         return [DetectedTensors(c.xyxy, c.score, c.class_id, row) for c, row in zip(found, rows)]
 

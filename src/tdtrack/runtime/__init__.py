@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tdtrack.runtime.engine import Engine, load_engine
     from tdtrack.runtime.frames import Frame, VideoSource
-    from tdtrack.runtime.pipeline import TrackSummary, track_detections, track_source
+    from tdtrack.runtime.pipeline import track_detections, track_source
     from tdtrack.runtime.sources import open_source
+    from tdtrack.runtime.summary import TrackSummary
     from tdtrack.runtime.two_stage import TwoStageEngine
 
 _LAZY = {
     "Engine": "engine",
     "Frame": "frames",
-    "TrackSummary": "pipeline",
+    "TrackSummary": "summary",
     "TwoStageEngine": "two_stage",
     "VideoSource": "frames",
     "load_engine": "engine",

@@ -43,6 +43,7 @@ class VideoSource(Protocol):
         length: how many frames are promised; ``None`` where nobody knows.
         width: of the first frame, in pixels.
         height: of the first frame, in pixels.
+        live: frames come in real time, and who is slow misses some.
         truncated: after iterating to the end, why frames are missing or damaged; ``None`` when all is well.
     """
 
@@ -51,6 +52,7 @@ class VideoSource(Protocol):
     length: int | None
     width: int
     height: int
+    live: bool
     truncated: str | None
 
     def __iter__(self) -> Iterator[Frame]:
@@ -64,6 +66,8 @@ class VideoSource(Protocol):
 
 class ImageSource:
     """Image files as a video."""
+
+    live = False
 
     def __init__(
         self,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
@@ -15,72 +16,18 @@ from tdtrack.association import Tracker
 from tdtrack.errors import ConfigError, ShapeError
 from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
-from tdtrack.runtime.ahead import Interrupt, ReadAhead
-from tdtrack.runtime.engine import Engine
+from tdtrack.runtime.ahead import Ahead, Behind, Interrupt
+from tdtrack.runtime.engine import BatchEngine, Engine, FittedFrame
 from tdtrack.runtime.frames import Frame, VideoSource
+from tdtrack.runtime.summary import TrackSummary
 from tdtrack.types import Detections, Tracks
 
 __all__ = ["TrackSummary", "track_detections", "track_source"]
 
 FrameCallback = Callable[[Frame, Detections, Tracks], None]
 
-
-@dataclass(frozen=True, slots=True)
-class TrackSummary:
-    """What came of a tracking job.
-
-    Attributes:
-        frames: tracked, those of which nothing was seen included.
-        seconds: wall clock for everything, decoding and writing included.
-        network_seconds: time in the engine; 0 with saved detections.
-        association_seconds: time in the tracker.
-        detections: in all frames together, as the tracker got them.
-        tracks: different ids.
-        files: what was written.
-        truncated: why the source gave fewer or damaged frames; ``None`` when all is well.
-        interrupted: Ctrl-C ended it early; the files hold the frames until then.
-    """
-
-    frames: int
-    seconds: float
-    network_seconds: float
-    association_seconds: float
-    detections: int
-    tracks: int
-    files: tuple[Path, ...] = ()
-    truncated: str | None = None
-    interrupted: bool = False
-
-    @property
-    def fps(self) -> float:
-        """Frames per second from source to file; 0 without frames."""
-        return self.frames / self.seconds if self.seconds > 0 else 0.0
-
-    @property
-    def network_fps(self) -> float | None:
-        """Frames per second of the engine alone; ``None`` where none ran."""
-        return self.frames / self.network_seconds if self.network_seconds > 0 else None
-
-    @property
-    def association_fps(self) -> float | None:
-        """Frames per second of the tracker alone; ``None`` without frames."""
-        return self.frames / self.association_seconds if self.association_seconds > 0 else None
-
-    def lines(self) -> list[str]:
-        """Return the summary for people, a line each."""
-        rates = [f"{self.fps:.1f} frames per second"]
-        rates += [f"network alone {self.network_fps:.1f}"] if self.network_fps is not None else []
-        rates += [f"association alone {self.association_fps:.0f}"] if self.association_fps is not None else []
-        lines = [
-            f"{self.frames} frames, {self.detections} detections, {self.tracks} tracks in {self.seconds:.1f} s",
-            ", ".join(rates),
-        ]
-        lines += [f"wrote {path}" for path in self.files]
-        if self.truncated is not None:
-            lines.append(f"the source is incomplete: {self.truncated}; what it holds was tracked")
-        if self.interrupted:
-            lines.append(f"interrupted after {self.frames} frames; the files hold these")
-        return lines
+_DETECTED_AHEAD = 2  # enough that the network never waits; each holds a frame
+_WRITTEN_BEHIND = 4
 
 
 @dataclass(slots=True)
@@ -104,31 +51,36 @@ class _Counter:
         self.ids.update(tracks.track_id.tolist())
         return tracks
 
-    def detect(self, engine: Engine, frame: Frame) -> Detections:
-        """Run the engine and take the time."""
-        before = time.perf_counter()
-        detections = engine(frame.image)
-        self.network += time.perf_counter() - before
-        return detections
-
     def rate(self) -> str:
         """Return the frames per second so far."""
         return f"{self.frames / max(time.perf_counter() - self.started, 1e-9):.1f} fps"
 
-    def summary(self, files: Sequence[Path], truncated: str | None, interrupted: bool) -> TrackSummary:
+    def summary(
+        self, files: Sequence[Path], truncated: str | None, interrupted: bool, *, dropped: int = 0, engine: str | None = None
+    ) -> TrackSummary:
         """Freeze the numbers."""
-        seconds = time.perf_counter() - self.started
         return TrackSummary(
-            self.frames,
-            seconds,
-            self.network,
-            self.association,
-            self.detections,
-            len(self.ids),
-            tuple(files),
-            truncated,
-            interrupted,
+            frames=self.frames,
+            seconds=time.perf_counter() - self.started,
+            network_seconds=self.network,
+            association_seconds=self.association,
+            detections=self.detections,
+            tracks=len(self.ids),
+            files=tuple(files),
+            dropped=dropped,
+            engine=engine,
+            truncated=truncated,
+            interrupted=interrupted,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Result:
+    """What is written of one frame; one that could not be read has no picture."""
+
+    tracks: Tracks
+    seconds: float
+    frame: Frame | None
 
 
 class _Outputs:
@@ -151,14 +103,14 @@ class _Outputs:
 
             self._video = stack.enter_context(OverlayVideoWriter(video_path, frame_rate=frame_rate, classes=classes))
 
-    def write(self, tracks: Tracks, seconds: float, frame: Frame | None) -> None:
-        """Write one frame's tracks; a frame that could not be read has no picture."""
+    def write(self, result: _Result) -> None:
+        """Write one frame's tracks."""
         if self._mot is not None:
-            self._mot.write(tracks)
+            self._mot.write(result.tracks)
         if self._jsonl is not None:
-            self._jsonl.write(tracks, seconds)
-        if self._video is not None and frame is not None:
-            self._video.write_tracks(frame.image, tracks)
+            self._jsonl.write(result.tracks, result.seconds)
+        if self._video is not None and result.frame is not None:
+            self._video.write_tracks(result.frame.image, result.tracks)
 
     def files(self) -> list[Path]:
         """Return what is on disk after closing; a video without a frame is not."""
@@ -178,11 +130,14 @@ def track_source(
     video_path: Path | str | None = None,
     progress: bool = True,
     max_frames: int | None = None,
+    batch_size: int = 1,
     on_frame: FrameCallback | None = None,
 ) -> TrackSummary:
     """Track a source from its first frame on.
 
-    Frames are decoded ahead in a thread; detection, association and writing keep their order. On Ctrl-C the files are
+    Decoding, detection, association and writing run beside each other and keep the order of frames; queues between them are
+    short, so the slowest holds the others back and memory stays bounded. Of a live source the network always takes the newest
+    frame: the ones it missed are dropped and counted, and the tracker is told how much time they took. On Ctrl-C the files are
     finished with the frames so far; on an error no file is left under its name.
 
     Args:
@@ -190,10 +145,11 @@ def track_source(
         engine: detects in each frame.
         tracker: links; it is reset first, so ids start at 1 and frames at 0.
         mot_path: MOT text file to write.
-        jsonl_path: JSON lines file to write, one line per frame.
+        jsonl_path: JSON lines file to write, one line per frame; none for dropped ones.
         video_path: annotated H.264 video to write, a frame for each one that could be read.
         progress: show a bar on the error stream.
         max_frames: stop after so many frames.
+        batch_size: frames that the network takes at once; of a live source always one.
         on_frame: called after each frame with the frame, what was detected in it and its tracks; they are its to keep.
 
     Returns:
@@ -201,36 +157,100 @@ def track_source(
 
     Raises:
         OutputError: a file cannot be written.
-        ConfigError: ``max_frames`` is below 1.
+        ConfigError: ``max_frames`` or ``batch_size`` is below 1, or the engine takes one frame at a time.
     """
     if max_frames is not None and max_frames < 1:
         raise ConfigError(f"max_frames is {max_frames}; it must be at least 1")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it must be at least 1")
+    if batch_size > 1 and not isinstance(engine, BatchEngine):
+        raise ConfigError(f"batch_size is {batch_size}, but this engine takes one frame at a time; leave it at 1")
     tracker.reset()
     counter = _Counter()
     interrupted = False
     with ExitStack() as stack:
         stack.callback(source.close)
         interrupt = stack.enter_context(Interrupt())
-        frames = stack.enter_context(ReadAhead(source, interrupt, max_frames=max_frames))
         outputs = _Outputs(stack, mot_path, jsonl_path, video_path, engine.classes, source.frame_rate)
+        writing = stack.enter_context(Behind(outputs.write, name="write", behind=_WRITTEN_BEHIND))
+        frames = Ahead(_fitted(source, engine), interrupt, name="read", limit=max_frames, latest=source.live)
+        found = _detected(frames, engine, 1 if source.live else batch_size)
+        detecting = Ahead(found, interrupt, name="detect", ahead=1 if source.live else max(_DETECTED_AHEAD, batch_size))
+        stack.enter_context(detecting)
+        stack.enter_context(frames)  # last in, first out: when reading ends, detecting does
         bar = stack.enter_context(_bar(progress))
         total = source.length if max_frames is None else min(max_frames, source.length or max_frames)
         task = bar.add_task(f"track {source.name}", total=total, rate="")
+        clock = _Clock(source, tracker, counter, writing, engine.embedding_dim)
         try:
-            for frame in frames:
-                for missing in range(counter.frames, frame.index):
-                    unseen = counter.associate(tracker, Detections.empty(engine.embedding_dim))
-                    outputs.write(unseen, missing / source.frame_rate, None)
-                detections = counter.detect(engine, frame)
+            for frame, detections, seconds in detecting:
+                counter.network += seconds
+                clock.advance_to(frame)
                 tracks = counter.associate(tracker, detections)
-                outputs.write(tracks, frame.seconds, frame)
+                writing.put(_Result(tracks, frame.seconds, frame))
                 if on_frame is not None:
                     on_frame(frame, detections, tracks)
                 bar.update(task, advance=1, rate=counter.rate())
         except KeyboardInterrupt:
             interrupted = True
         interrupted = interrupted or interrupt.requested
-    return counter.summary(outputs.files(), source.truncated, interrupted)
+    label = getattr(engine, "label", None)
+    return counter.summary(outputs.files(), source.truncated, interrupted, dropped=frames.dropped, engine=label)
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Keeps the tracker's time in step with the source's.
+
+    Attributes:
+        position: frame times that have passed, those of missing and dropped frames included.
+    """
+
+    source: VideoSource
+    tracker: Tracker
+    counter: _Counter
+    writing: Behind[_Result]
+    embedding_dim: int | None
+    position: int = 0
+
+    def advance_to(self, frame: Frame) -> None:
+        """Let the time up to a frame pass.
+
+        A numbered sequence that lacks a frame shows nothing there, which counts as seeing nobody. A live source went on while
+        nobody looked, so nobody counts as lost; how long says its time stamp, not the number of frames that arrived.
+        """
+        if self.source.live:
+            now = max(self.position, round(frame.seconds * self.source.frame_rate))
+            if self.counter.frames:  # what came before the first look is no time in which a track could move
+                self.tracker.skip(now - self.position)
+            self.position = now + 1
+            return
+        for missing in range(self.position, frame.index):
+            unseen = self.counter.associate(self.tracker, Detections.empty(self.embedding_dim))
+            self.writing.put(_Result(unseen, missing / self.source.frame_rate, None))
+        self.position = frame.index + 1
+
+
+def _fitted(source: VideoSource, engine: Engine) -> Iterator[tuple[Frame, FittedFrame | None]]:
+    """Fit frames into the network's input where the engine lets us, so that it happens beside the network."""
+    for frame in source:
+        yield frame, engine.fit(frame.image) if isinstance(engine, BatchEngine) else None
+
+
+def _detected(
+    frames: Iterable[tuple[Frame, FittedFrame | None]], engine: Engine, batch_size: int
+) -> Iterator[tuple[Frame, Detections, float]]:
+    """Run the engine; yields each frame with what was found and the seconds it took."""
+    rest = iter(frames)
+    while group := list(islice(rest, batch_size)):
+        before = time.perf_counter()
+        if isinstance(engine, BatchEngine):
+            found = engine.detect_fitted([fitted for _, fitted in group if fitted is not None])
+        else:
+            found = [engine(frame.image) for frame, _ in group]
+        seconds = (time.perf_counter() - before) / len(group)
+        for (frame, _), detections in zip(group, found):
+            yield frame, detections, seconds
 
 
 def track_detections(
@@ -265,7 +285,7 @@ def track_detections(
                 tracks = counter.associate(tracker, found)
             except ShapeError as error:
                 raise ShapeError(f"frame_index {index}: {error}") from error
-            outputs.write(tracks, index / tracker.frame_rate, None)
+            outputs.write(_Result(tracks, index / tracker.frame_rate, None))
             bar.update(task, advance=1, rate=counter.rate())
     return counter.summary(outputs.files(), None, interrupt.requested)
 

@@ -52,7 +52,7 @@ class StreamSource:
         """
         self.name = name
         self.truncated: str | None = None
-        self._address, self._label, self._format, self._live = address, label, input_format, live
+        self._address, self._label, self._format, self.live = address, label, input_format, live
         self._override = frame_rate
         self._container: InputContainer | None = None
         self._start()
@@ -64,7 +64,7 @@ class StreamSource:
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         stated = rate if 0 < rate <= _MAX_FRAME_RATE else DEFAULT_FRAME_RATE
         self.frame_rate = self._override or stated
-        self._promise = _promise(container, stream, stated, self._live)
+        self._promise = _promise(container, stream, stated, self.live)
         self.length = self._promise.frames
         self._started = False
         self.truncated = None
@@ -79,7 +79,7 @@ class StreamSource:
 
     def _open(self) -> tuple[InputContainer, VideoStream]:
         """Open the container and pick its video stream."""
-        timeout = _TIMEOUT_SECONDS if self._live or "://" in self._address else None
+        timeout = _TIMEOUT_SECONDS if self.live or "://" in self._address else None
         options = {"rtsp_transport": "tcp"} if self._address.startswith("rtsp") else {}  # UDP loses packets, hence pictures
         try:
             container = av.open(self._address, format=self._format, options=options, timeout=timeout)
@@ -89,7 +89,7 @@ class StreamSource:
             container.close()
             raise MediaError(f"{self._label}: holds no video stream; give a file with pictures, and the whole of it")
         stream = container.streams.video[0]
-        stream.thread_type = "AUTO"
+        stream.thread_type = "SLICE" if self.live else "AUTO"  # threads by frame hold back as many frames as there are threads
         return container, stream
 
     def _remedy(self) -> str:
@@ -130,7 +130,7 @@ class StreamSource:
             if picture.is_corrupt:
                 account.damage()
             yield Frame(index, seconds, _upright(picture))
-        self.truncated = None if self._live and account.failure is None else account.verdict()
+        self.truncated = None if self.live and account.failure is None else account.verdict()
 
     def _pictures(self, container: InputContainer, stream: VideoStream, account: _Account) -> Iterator[av.VideoFrame]:
         """Decode packet by packet, past damaged ones, until the end or until reading fails."""
@@ -141,7 +141,7 @@ class StreamSource:
             except (av.FFmpegError, OSError) as error:
                 account.failure = _reason(error)
                 packet = None
-            if packet is not None and packet.is_corrupt and not self._live:
+            if packet is not None and packet.is_corrupt and not self.live:
                 account.damage()  # not decoded: half a packet spoils the frames that the decoder's threads still hold
                 continue
             try:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tdtrack.boxes import clip_to_image
 from tdtrack.config import DetectConfig
-from tdtrack.data.images import fit_image
 from tdtrack.errors import ConfigError, WeightsError
 from tdtrack.model import load_model
+from tdtrack.runtime.engine import FittedFrame, fit_frame
 from tdtrack.types import Detections, Image
 
 __all__ = ["TorchEngine"]
@@ -23,6 +22,7 @@ class TorchEngine:
     """A joint model that detects and embeds in one forward pass per frame (Sec. 3.2).
 
     Attributes:
+        label: engine, device and precision, for people.
         classes: class names, in the order of class ids.
         embedding_dim: D_s.
         metadata: what the model file says of itself.
@@ -36,6 +36,8 @@ class TorchEngine:
         model: Path | str,
         *,
         device: str | None = None,
+        precision: str | None = None,
+        compiled: bool = False,
         min_score: float = DetectConfig.min_score,
         max_detections: int = DetectConfig.max_detections,
     ) -> None:
@@ -44,17 +46,23 @@ class TorchEngine:
         Args:
             model: a run folder or a ``.safetensors`` file.
             device: torch's name; ``None`` takes CUDA, then Apple's GPU, then the CPU.
+            precision: "fp32" or "bf16"; ``None`` is fp32.
+            compiled: compile the network on its first frame.
             min_score: detections below are dropped, in ``[0, 1]``.
             max_detections: detections kept per frame, the best.
 
         Raises:
             WeightsError: the file cannot be used, or does not say which input size it was trained for.
-            ConfigError: the device is unknown or absent, or a threshold is out of range.
+            ConfigError: the device is unknown or absent, the precision is another, or a threshold is out of range.
         """
         if not 0 <= min_score <= 1:
             raise ConfigError(f"min_score is {min_score}; it must lie in [0, 1]")
         if max_detections < 1:
             raise ConfigError(f"max_detections is {max_detections}; it must be at least 1")
+        if precision not in (None, "fp32", "bf16"):
+            raise ConfigError(
+                f"precision {precision} is not one of the torch engine; choose fp32 or bf16, or export and quantize the model"
+            )
         network, metadata = load_model(model)
         self.metadata: Mapping[str, Any] = metadata
         self.input_height = _input_side(model, metadata, "input_height")
@@ -63,27 +71,40 @@ class TorchEngine:
         self.embedding_dim: int | None = network.config.embedding_dim
         self.device = _pick_device(device)
         self._network = network.to(self.device).to(memory_format=torch.channels_last)
+        if compiled:  # the convolutions; suppression and the lazy head have shapes that change with every frame
+            for part in (self._network.backbone, self._network.pyramid, self._network.class_subnet, self._network.box_subnet):
+                part.compile()
+        self._bf16 = precision == "bf16"
+        self.label = f"torch {torch.__version__}, {self.device}, {precision or 'fp32'}{', compiled' if compiled else ''}"
         self._config = DetectConfig(min_score=min_score, max_detections=max_detections)
 
-    @torch.inference_mode()
     def __call__(self, frame: Image) -> Detections:
-        """Detect in one frame.
+        """Detect in one frame, ``(H, W, 3)`` RGB uint8 of any size; boxes come in its pixels, best first."""
+        return self.detect_fitted([self.fit(frame)])[0]
+
+    def fit(self, frame: Image) -> FittedFrame:
+        """Fit an ``(H, W, 3)`` RGB uint8 frame into the network's input."""
+        return fit_frame(frame, self.input_height, self.input_width)
+
+    @torch.inference_mode()
+    def detect_fitted(self, frames: Sequence[FittedFrame]) -> list[Detections]:
+        """Detect in several frames at once.
 
         Args:
-            frame: ``(H, W, 3)`` RGB uint8, any size.
+            frames: from :meth:`fit`.
 
         Returns:
-            Detections in pixels of the frame, best first, with unit embeddings.
+            One record per frame, in order, boxes in pixels of the frame, best first, with unit embeddings.
         """
-        fitted, scale = fit_image(frame, self.input_height, self.input_width)
-        images = torch.from_numpy(fitted).to(self.device).permute(2, 0, 1).unsqueeze(0)  # channels last as it comes
-        found = self._network.detect(images, self._config)[0]
-        xyxy = clip_to_image(found.xyxy.cpu().numpy() / np.float32(scale), frame.shape[1], frame.shape[0])
-        detections = Detections(
-            xyxy, found.score.cpu().numpy(), found.class_id.cpu().numpy(), found.embedding.float().cpu().numpy()
-        )
-        has_area = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])  # a box in the padding clips to a line
-        return detections if has_area.all() else detections.select(has_area)
+        if not frames:
+            return []
+        images = torch.from_numpy(np.stack([frame.image for frame in frames])).to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
+            found = self._network.detect(images.permute(0, 3, 1, 2), self._config)  # channels last as they come
+        return [
+            frame.detections(*(column.cpu().numpy() for column in (one.xyxy, one.score, one.class_id, one.embedding)))
+            for frame, one in zip(frames, found)
+        ]
 
 
 def _input_side(model: Path | str, metadata: Mapping[str, Any], key: str) -> int:
