@@ -24,7 +24,7 @@ from tdtrack.model import JointModel, save_model
 from tdtrack.runtime import TrackSummary, TwoStageEngine, load_engine, open_source, track_source
 from tdtrack.types import FloatArray, Image
 
-EVERYTHING = AssociationConfig(min_score=0.0)
+EVERYTHING = AssociationConfig(method="fairmot", min_score=0.0)
 
 
 @pytest.fixture(scope="module")
