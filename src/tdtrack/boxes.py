@@ -47,10 +47,10 @@ def box_area(xyxy: Boxes) -> NDArray[Any]:
 
 def intersection(a: Boxes, b: Boxes) -> NDArray[Any]:
     """Return the ``(N, M)`` overlap area of every box in ``a`` with every box in ``b``."""
-    top_left = np.maximum(a[:, None, :2], b[None, :, :2])
-    bottom_right = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    size = np.clip(bottom_right - top_left, 0, None)
-    area: NDArray[Any] = size[..., 0] * size[..., 1]
+    # Axis by axis: (N, M, 2) arrays take three times as long.
+    width = np.minimum(a[:, 2, None], b[:, 2]) - np.maximum(a[:, 0, None], b[:, 0])
+    height = np.minimum(a[:, 3, None], b[:, 3]) - np.maximum(a[:, 1, None], b[:, 1])
+    area: NDArray[Any] = np.maximum(width, 0) * np.maximum(height, 0)
     return area
 
 

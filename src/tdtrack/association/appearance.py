@@ -56,16 +56,13 @@ class CosineStatistics:
     variance: float
     pairs: float
 
-    def add(self, cosines: Floats) -> None:
-        """Take in more pairs, any shape; none is fine."""
-        if cosines.size == 0:
-            return
-        total = self.pairs + cosines.size
-        mean, share = float(cosines.mean()), cosines.size / total
-        spread = float(cosines.var()) + (1 - share) * (mean - self.mean) ** 2
+    def add(self, mean: float, variance: float, pairs: float) -> None:
+        """Take in more pairs by their own mean and variance."""
+        share = pairs / (self.pairs + pairs)
+        spread = variance + (1 - share) * (mean - self.mean) ** 2
         self.variance += share * (spread - self.variance)
         self.mean += share * (mean - self.mean)
-        self.pairs = min(total, MEMORY)
+        self.pairs = min(self.pairs + pairs, MEMORY)
 
 
 class LookScale:
@@ -86,12 +83,19 @@ class LookScale:
     def observe_frame(self, embedding: Floats) -> None:
         """Learn from ``(N, D)`` unit-length looks of one frame's boxes, which are different objects; the first ones count."""
         looks = embedding[:MAX_DIFFERENT_BOXES]
-        rows, columns = np.triu_indices(len(looks), 1)
-        self.different.add((looks @ looks.T)[rows, columns])
+        count = len(looks)
+        if count < 2:
+            return
+        cosine = looks @ looks.T
+        np.fill_diagonal(cosine, 0.0)  # a box and itself
+        mean = cosine.sum() / (count * (count - 1))
+        square = np.vdot(cosine, cosine) / (count * (count - 1))
+        self.different.add(float(mean), float(max(square - mean * mean, 0.0)), count * (count - 1) / 2)
 
     def observe_same(self, cosine: Floats) -> None:
         """Learn from cosines, any shape, between views of one object."""
-        self.same.add(cosine)
+        if cosine.size:
+            self.same.add(float(cosine.mean()), float(cosine.var()), cosine.size)
 
     def evidence(self, cosine: Floats) -> Floats:
         """Weigh cosines.

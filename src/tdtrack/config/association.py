@@ -11,7 +11,7 @@ from tdtrack.config.check import require
 __all__ = ["AssociationConfig"]
 
 DEFAULT_NEW_SCORE = 0.6
-DEFAULT_LOST_SECONDS = 5.0
+DEFAULT_LOST_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class AssociationConfig:
         min_hits: "evidence" only: detections in consecutive frames after which a track is reported; 1 reports at once (ours).
         max_hidden_seconds: "evidence" only: a track without a detection is still reported, where it should be, for this long
             (ours; 0 never).
-        max_lost_seconds: how long a lost track can be found again. ``None`` takes 5 for "evidence" (ours) and 1 for the others
+        max_lost_seconds: how long a lost track can be found again. ``None`` takes 10 for "evidence" (ours) and 1 for the others
             (FairMOT: 30 frames at 30 fps).
         cosine_statistics: "evidence" only: mean and standard deviation of the cosine between views of one object, then between
             objects, from ``tdtrack calibrate``. ``None`` takes those a model carries, and where none does starts generic; the
