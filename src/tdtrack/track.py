@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tdtrack.association import Tracker
+from tdtrack.association.tracker import METHODS
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError
 
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TrackRequest", "association_for", "run_track"]
 
-METHODS = ("fairmot", "motion")
-DEFAULT_FRAME_RATE = 30.0  # saved detections do not know theirs; FairMOT's lost time is 30 frames at 30 fps
+DEFAULT_FRAME_RATE = 30.0  # saved detections do not know theirs
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TrackRequest:
         detections: saved detections (``.npz``) to track instead of a source.
         model: run folder or model file; needed with a source.
         out: result folder, or the MOT text file with ``detections``.
-        association: name of the method; ``None`` takes fairmot.
+        association: name of the method; ``None`` takes "evidence".
         teacher: name or file of the Re-ID network for two-stage tracking.
         weights: checkpoint of a named teacher.
         device: where networks run; ``None`` takes what there is.
@@ -53,13 +53,16 @@ class TrackRequest:
     video: bool = True
 
 
-def association_for(method: str | None, overrides: dict[str, Any], calibrated_ceiling: float | None) -> AssociationConfig:
-    """Merge the method, the user's settings and the ceiling a model carries.
+def association_for(
+    method: str | None, overrides: dict[str, Any], appearance: dict[str, Any], prefix: str = ""
+) -> AssociationConfig:
+    """Merge the method, the user's settings and what a model carries about its embeddings.
 
     Args:
-        method: "fairmot", "motion" or ``None`` for fairmot.
+        method: "evidence", "fairmot", "motion" or ``None`` for evidence.
         overrides: settings of ``AssociationConfig`` by name.
-        calibrated_ceiling: the appearance ceiling fitted to the model's embeddings, used unless the user sets one.
+        appearance: what calibration stored with the model (``tdtrack.calibrate``); used unless the user sets the same.
+        prefix: of the keys in ``appearance``: "teacher_" for two-stage tracking.
 
     Returns:
         The association settings.
@@ -69,8 +72,13 @@ def association_for(method: str | None, overrides: dict[str, Any], calibrated_ce
     """
     if method not in (None, *METHODS):
         raise ConfigError(f"unknown association {method!r}; choose one of {', '.join(METHODS)}")
-    config = AssociationConfig(**{**overrides, "method": method or "fairmot"})
-    return replace(config, max_appearance_cost=calibrated_ceiling) if config.max_appearance_cost is None else config
+    config = AssociationConfig(**{**overrides, "method": method or "evidence"})
+    if config.max_appearance_cost is None:
+        config = replace(config, max_appearance_cost=appearance.get(f"{prefix}max_appearance_cost"))
+    statistics = appearance.get(f"{prefix}cosine_statistics")
+    if config.cosine_statistics is None and statistics is not None:
+        config = replace(config, cosine_statistics=tuple(statistics))
+    return config
 
 
 def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
@@ -101,7 +109,7 @@ def _track_saved(request: TrackRequest, path: str, overrides: dict[str, Any]) ->
     from tdtrack.data.replay import read_detections_npz
     from tdtrack.runtime.pipeline import track_detections
 
-    config = association_for(request.association, overrides, None)
+    config = association_for(request.association, overrides, {})
     tracker = Tracker(config, frame_rate=request.frame_rate or DEFAULT_FRAME_RATE)
     return track_detections(read_detections_npz(path), tracker, Path(request.out))
 
@@ -110,9 +118,10 @@ def _track_source(request: TrackRequest, name: str, model: str, overrides: dict[
     from tdtrack.runtime.pipeline import track_source
     from tdtrack.runtime.sources import open_source
 
-    engine, ceiling = _engine(request, model, float(overrides.get("min_score", AssociationConfig.min_score)))
+    floor = association_for(request.association, overrides, {}).floor
+    engine, appearance = _engine(request, model, floor)
     source = open_source(name, frame_rate=request.frame_rate)
-    config = association_for(request.association, overrides, ceiling)
+    config = association_for(request.association, overrides, appearance, "teacher_" if request.two_stage else "")
     tracker = Tracker(config, frame_rate=source.frame_rate)
     out = Path(request.out)
     return track_source(
@@ -126,18 +135,18 @@ def _track_source(request: TrackRequest, name: str, model: str, overrides: dict[
     )
 
 
-def _engine(request: TrackRequest, model: str, min_score: float) -> tuple[Engine, float | None]:
-    """Load the model, and the teacher in front of it for two-stage tracking; its ceiling goes with its embeddings."""
+def _engine(request: TrackRequest, model: str, min_score: float) -> tuple[Engine, dict[str, Any]]:
+    """Load the model, and the teacher in front of it for two-stage tracking; also what calibration stored with the model."""
     from tdtrack.runtime.engine import load_engine
     from tdtrack.runtime.two_stage import TwoStageEngine
 
     detector = load_engine(model, device=request.device)
     appearance = detector.metadata.get("appearance", {})
     if not request.two_stage:
-        return detector, appearance.get("max_appearance_cost")
+        return detector, appearance
     if request.teacher is None:
         raise ConfigError("--two-stage needs --teacher, the Re-ID network that embeds the crops")
     from tdtrack.teacher import load_teacher
 
     teacher = load_teacher(request.teacher, request.weights, request.device)
-    return TwoStageEngine(detector, teacher, min_embed_score=min_score), appearance.get("teacher_max_appearance_cost")
+    return TwoStageEngine(detector, teacher, min_embed_score=min_score), appearance

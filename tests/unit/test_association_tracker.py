@@ -61,7 +61,8 @@ def test_box_score_and_class_are_those_of_the_match() -> None:
     ("frame_rate", "seconds", "frames"), [(30, 1.0, 30), (10, 1.0, 10), (10, 0.7, 7), (29.97, 1.0, 29), (25, 1.2, 30)]
 )
 def test_a_lost_track_waits_for_seconds_not_frames(frame_rate: float, seconds: float, frames: int) -> None:
-    assert Tracker(AssociationConfig(method="fairmot", max_lost_seconds=seconds), frame_rate=frame_rate)._method.max_lost_frames == frames
+    tracker = Tracker(AssociationConfig(method="fairmot", max_lost_seconds=seconds), frame_rate=frame_rate)
+    assert tracker._method.max_lost_frames == frames
 
 
 @pytest.mark.parametrize(("missed", "found"), [(1, True), (10, True), (11, True), (12, False)])

@@ -109,7 +109,5 @@ class LookScale:
         """
         variance = max((self.same.variance + self.different.variance) / 2, MIN_VARIANCE)
         gap = max(self.same.mean - self.different.mean, 0.0)
-        ratio: Floats = np.clip(
-            gap / variance * (cosine - self.different.mean - BALANCE * gap), -MAX_EVIDENCE, MAX_EVIDENCE
-        )
+        ratio: Floats = np.clip(gap / variance * (cosine - self.different.mean - BALANCE * gap), -MAX_EVIDENCE, MAX_EVIDENCE)
         return ratio

@@ -152,7 +152,7 @@ class Evidence:
         self._frame_seconds = 1 / frame_rate
         self._clock = 0.0
         self._next_id = 1
-        self._tracks = _empty_table(0)
+        self._tracks = _empty_table()
         self._lowest, self._highest = np.full(2, np.inf), np.full(2, -np.inf)
 
     def move_camera(self, affine: Floats) -> None:
@@ -310,8 +310,7 @@ class Evidence:
         )
 
 
-def _empty_table(dim: int) -> _Table:
-    whole = np.zeros(0, np.int64)
-    return _Table(
-        whole, whole, np.zeros(0), np.zeros((0, 8)), np.zeros((0, 3, 4)), np.zeros((0, dim)), whole, whole, np.zeros(0), whole > 0
-    )
+def _empty_table() -> _Table:
+    whole, real = np.zeros(0, np.int64), np.zeros(0)
+    states = np.zeros((0, 8)), np.zeros((0, 3, 4))
+    return _Table(whole, whole, real, *states, np.zeros((0, 0)), whole, whole, real, np.zeros(0, np.bool_))

@@ -124,9 +124,7 @@ def spread(mean: Floats, covariance: Floats, measurement_noise: float = POSITION
     return variances
 
 
-def update(
-    mean: Floats, covariance: Floats, xyah: Floats, measurement_noise: float = POSITION_NOISE
-) -> tuple[Floats, Floats]:
+def update(mean: Floats, covariance: Floats, xyah: Floats, measurement_noise: float = POSITION_NOISE) -> tuple[Floats, Floats]:
     """Correct every filter with its own measurement.
 
     Args:

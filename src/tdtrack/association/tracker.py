@@ -76,9 +76,7 @@ class Tracker:
         use_embedding = config.method != "motion" and len(detections) > 0
         if use_embedding:
             self._check_embedding(detections)
-        candidates = take_part(
-            detections, min_score=config.floor, frame_index=self._next_frame, use_embedding=use_embedding
-        )
+        candidates = take_part(detections, min_score=config.floor, frame_index=self._next_frame, use_embedding=use_embedding)
         if use_embedding and detections.embedding is not None:
             self._embedding_dim = detections.embedding.shape[1]
         frame = self._next_frame
