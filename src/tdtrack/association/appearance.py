@@ -21,7 +21,7 @@ MEMORY = 5_000.0
 GENERIC_PAIRS = 20.0
 """Pairs that the statistics before the video count for, where they are not of this network."""
 
-CALIBRATED_PAIRS = 500.0
+CALIBRATED_PAIRS = 100.0
 """The same, where ``tdtrack calibrate`` measured them on this network."""
 
 GENERIC = (0.9, 0.1, 0.5, 0.15)
