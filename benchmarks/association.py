@@ -1,6 +1,8 @@
 """Our association and other people's on the same detections, and what each part of ours is worth.
 
-    python benchmarks/association.py --data-root DATA [--boxmot ENV/bin/python] [--trackers ENV/bin/python]
+    python benchmarks/association.py trackers --data-root DATA [--boxmot ENV/bin/python] [--trackers ENV/bin/python]
+    python benchmarks/association.py parts --data-root DATA
+    python benchmarks/association.py speed
 
 All sequences of DATA/replay together, one setting for all, TrackEval's metrics by plain IoU without ignore rules (MOT17 ground
 truth: class 1). Constants were chosen on ``CHOSEN_ON``; ``HELD_OUT`` says how they do elsewhere. Peers run in their own
@@ -38,8 +40,7 @@ CHOSEN_ON = ("ADL-Rundle-6", "ETH-Bahnhof", "MOT17-02", "TUD-Stadtmitte")
 HELD_OUT = ("KITTI-17", "MOT17-09", "MOT17-13", "PETS09-S2L1")
 METRICS = ("HOTA", "MOTA", "IDF1", "IDSW")
 
-OURS = {
-    "evidence (default)": AssociationConfig(),
+FAITHFUL = {
     "fairmot, ceiling 0.4": AssociationConfig(method="fairmot", max_appearance_cost=0.4),
     "fairmot, ceiling 0.3": AssociationConfig(method="fairmot", max_appearance_cost=0.3),
     "motion": AssociationConfig(method="motion"),
@@ -83,12 +84,15 @@ class Bench:
                 row[f"IDF1, {title}"] = round(2 * counts[0] / (2 * counts[0] + counts[1] + counts[2]), 4)
         return row
 
-    def ours(self, name: str, config: AssociationConfig, frame_rate: float | None = None) -> dict[str, Any]:
+    def ours(
+        self, name: str, config: AssociationConfig, frame_rate: float | None = None, *, offline: bool = False
+    ) -> dict[str, Any]:
         out = self.scratch / name.replace(" ", "-")
         frames, seconds = 0, 0.0
         for folder in self.folders:
             tracker = Tracker(config, frame_rate=frame_rate or rate_of(folder))
-            summary = track_detections(read_detections_npz(folder / "detections.npz"), tracker, out / f"{folder.name}.txt")
+            records = read_detections_npz(folder / "detections.npz")
+            summary = track_detections(records, tracker, out / f"{folder.name}.txt", offline=offline)
             frames, seconds = frames + summary.frames, seconds + summary.association_seconds
         return self.score(out) | {"milliseconds per frame": round(1000 * seconds / frames, 3)}
 
@@ -157,10 +161,12 @@ def speed(sizes: tuple[int, ...] = (100, 200, 500, 1000), dim: int = 128) -> dic
             at = corner + random.normal(0, 2, corner.shape)
             seen = looks + random.normal(0, 0.3, looks.shape)
             seen /= np.linalg.norm(seen, axis=1, keepdims=True)
-            detections = Detections(np.concatenate([at, at + [40, 90]], axis=1), np.full(size, 0.9), np.zeros(size), seen)
-            spent.append(_cpu_milliseconds(lambda batch=detections: tracker.update(batch)))
+            detections = Detections(
+                np.concatenate([at, at + np.array([40, 90])], axis=1), np.full(size, 0.9), np.zeros(size), seen
+            )
+            spent.append(_cpu_milliseconds(tracker.update, detections))
         cost = random.normal(size=(size, size))
-        alone = [_cpu_milliseconds(lambda matrix=cost: linear_sum_assignment(matrix)) for _ in range(5)]
+        alone = [_cpu_milliseconds(linear_sum_assignment, cost) for _ in range(5)]
         found[str(size)] = {
             "update, median ms": round(float(np.median(spent[2:])), 3),
             "update, best ms": round(min(spent[2:]), 3),
@@ -169,45 +175,52 @@ def speed(sizes: tuple[int, ...] = (100, 200, 500, 1000), dim: int = 128) -> dic
     return found
 
 
-def _cpu_milliseconds(call: Callable[[], object]) -> float:
+def _cpu_milliseconds(call: Callable[[Any], object], argument: object) -> float:
     started = time.process_time()
-    call()
+    call(argument)
     return 1000 * (time.process_time() - started)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("what", choices=("trackers", "parts", "speed"))
+    parser.add_argument("--data-root", type=Path, default=Path("DATA"))
     parser.add_argument("--boxmot", type=str, default=None, help="Python of an environment with boxmot, torch and torchvision")
     parser.add_argument("--trackers", type=str, default=None, help="Python of an environment with Roboflow's trackers")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"chosen on": CHOSEN_ON, "held out": HELD_OUT, "trackers": {}, "parts": {}}
+    suite = "association" if arguments.what == "trackers" else f"association-{arguments.what}"
+    results: dict[str, Any] = {}
 
-    def report(group: str, name: str, row: dict[str, Any]) -> None:
-        results[group][name] = row
+    def report(name: str, row: dict[str, Any]) -> None:
+        results[name] = row
         print(f"{name:40} " + "  ".join(f"{key} {row[key]}" for key in (*METRICS, "failed") if key in row), flush=True)
-        record.save(
-            "association", "python benchmarks/association.py --data-root DATA --boxmot PYTHON --trackers PYTHON", results
-        )
+        command = f"python benchmarks/association.py {arguments.what} --data-root DATA"
+        record.save(suite, command, {"chosen on": CHOSEN_ON, "held out": HELD_OUT, "rows": results})
 
+    if arguments.what == "speed":
+        print(record.save(suite, "python benchmarks/association.py speed", speed()))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(arguments.data_root / "replay", Path(scratch))
-        for name, config in OURS.items():
-            report("trackers", name, bench.ours(name, config, None if config.method == "evidence" else 30.0))
-        report("trackers", "evidence, every sequence taken for 30 fps", bench.ours("at-30", AssociationConfig(), 30.0))
-        report("trackers", "perfect linker", bench.perfect())
+        report("evidence (default)", bench.ours("evidence", AssociationConfig()))
+        if arguments.what == "parts":
+            for name, (config, changed) in PARTS.items():
+                with ExitStack() as stack:
+                    for (module, constant), value in changed.items():
+                        stack.enter_context(mock.patch.object(module, constant, value))
+                    report(name, bench.ours(name, config))
+            return
+        report("evidence, offline", bench.ours("offline", AssociationConfig(), offline=True))
+        report("evidence, every sequence taken for 30 fps", bench.ours("at-30", AssociationConfig(), 30.0))
+        report("perfect linker", bench.perfect())
+        for name, config in FAITHFUL.items():
+            report(name, bench.ours(name, config, 30.0))
         for python, script, names in (
             (arguments.trackers, "roboflow_replay.py", ROBOFLOW),
             (arguments.boxmot, "boxmot_replay.py", BOXMOT),
         ):
             for name in names if python else ():
-                report("trackers", f"{name} ({script.partition('_')[0]})", bench.peer(python, script, name))
-        results["speed"] = speed()
-        for name, (config, changed) in PARTS.items():
-            with ExitStack() as stack:
-                for (module, constant), value in changed.items():
-                    stack.enter_context(mock.patch.object(module, constant, value))
-                report("parts", name, bench.ours(name, config))
+                report(f"{name} ({script.partition('_')[0]})", bench.peer(python, script, name))
 
 
 if __name__ == "__main__":

@@ -6,13 +6,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tdtrack.association import Tracker
+from tdtrack.association.offline import refine
 from tdtrack.association.tracker import METHODS
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError
+from tdtrack.output.jsonl import JsonLinesWriter
+from tdtrack.output.mot import MotWriter
+from tdtrack.types import Detections, Tracks
 
 if TYPE_CHECKING:
     from tdtrack.runtime.engine import Engine
+    from tdtrack.runtime.frames import Frame
     from tdtrack.runtime.pipeline import TrackSummary
 
 __all__ = ["TrackRequest", "association_for", "run_track"]
@@ -37,6 +44,7 @@ class TrackRequest:
         frame_rate: frames per second, where the source does not say.
         max_frames: stop after this many frames.
         video: write the annotated video.
+        offline: link and fill finished tracks; text files hold the result, the video shows what was known in each frame.
     """
 
     out: str
@@ -51,6 +59,7 @@ class TrackRequest:
     frame_rate: float | None = None
     max_frames: int | None = None
     video: bool = True
+    offline: bool = False
 
 
 def association_for(
@@ -111,7 +120,7 @@ def _track_saved(request: TrackRequest, path: str, overrides: dict[str, Any]) ->
 
     config = association_for(request.association, overrides, {})
     tracker = Tracker(config, frame_rate=request.frame_rate or DEFAULT_FRAME_RATE)
-    return track_detections(read_detections_npz(path), tracker, Path(request.out))
+    return track_detections(read_detections_npz(path), tracker, Path(request.out), offline=request.offline)
 
 
 def _track_source(request: TrackRequest, name: str, model: str, overrides: dict[str, Any]) -> TrackSummary:
@@ -124,7 +133,8 @@ def _track_source(request: TrackRequest, name: str, model: str, overrides: dict[
     config = association_for(request.association, overrides, appearance, "teacher_" if request.two_stage else "")
     tracker = Tracker(config, frame_rate=source.frame_rate)
     out = Path(request.out)
-    return track_source(
+    history = _History(config.floor) if request.offline else None
+    summary = track_source(
         source,
         engine,
         tracker,
@@ -132,7 +142,37 @@ def _track_source(request: TrackRequest, name: str, model: str, overrides: dict[
         jsonl_path=out / f"{source.name}.jsonl",
         video_path=out / f"{source.name}.mp4" if request.video else None,
         max_frames=request.max_frames,
+        on_frame=history,
     )
+    if history is not None:
+        refined = history.refined(summary.frames, tracker.frame_rate)
+        with (
+            MotWriter(out / f"{source.name}.txt") as mot,
+            JsonLinesWriter(out / f"{source.name}.jsonl", engine.classes) as lines,
+        ):
+            for tracks in refined:
+                mot.write(tracks)
+                lines.write(tracks, tracks.frame_index / source.frame_rate)
+        summary = replace(summary, tracks=len({track_id for tracks in refined for track_id in tracks.track_id.tolist()}))
+    return summary
+
+
+class _History:
+    """Keeps what the tracker was given and what it said, frame by frame, to improve on it in the end."""
+
+    def __init__(self, floor: float) -> None:
+        self._floor = floor
+        self._frames: dict[int, tuple[Detections, Tracks]] = {}
+
+    def __call__(self, frame: Frame, detections: Detections, tracks: Tracks) -> None:
+        """Keep one frame; detections that took no part are not needed."""
+        self._frames[frame.index] = detections.select(detections.score >= self._floor), tracks
+
+    def refined(self, frames: int, frame_rate: float) -> list[Tracks]:
+        """Return the improved tracks of every frame; frames that could not be read hold what is interpolated."""
+        nothing = Detections.empty(), Tracks(0, *(np.zeros(0, np.int64), np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64)))
+        kept = [self._frames.get(index, nothing) for index in range(frames)]
+        return refine([tracks for _, tracks in kept], [detections for detections, _ in kept], frame_rate)
 
 
 def _engine(request: TrackRequest, model: str, min_score: float) -> tuple[Engine, dict[str, Any]]:

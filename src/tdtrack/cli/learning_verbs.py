@@ -13,7 +13,9 @@ from tdtrack.config import TeacherTrainConfig, TrainConfig
 
 def _calibrate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", type=str, required=True, help="run folder or model file; what is fitted is stored in it")
-    parser.add_argument("--data", type=str, required=True, help="COCO JSON file or folder of MOTChallenge sequences; no identities")
+    parser.add_argument(
+        "--data", type=str, required=True, help="COCO JSON file or folder of MOTChallenge sequences; no identities"
+    )
     parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
     add_teacher(parser, required=False)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tdtrack.association import Tracker
+from tdtrack.association.offline import refine
 from tdtrack.errors import ConfigError, ShapeError
 from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
@@ -234,7 +235,12 @@ def track_source(
 
 
 def track_detections(
-    detections: Sequence[Detections], tracker: Tracker, mot_path: Path | str | None = None, *, progress: bool = False
+    detections: Sequence[Detections],
+    tracker: Tracker,
+    mot_path: Path | str | None = None,
+    *,
+    offline: bool = False,
+    progress: bool = False,
 ) -> TrackSummary:
     """Track saved detections.
 
@@ -242,6 +248,7 @@ def track_detections(
         detections: one record per frame, in order.
         tracker: links; it is reset first.
         mot_path: MOT text file to write.
+        offline: link and fill the finished tracks before they are written (``tdtrack.association.offline``).
         progress: show a bar on the error stream.
 
     Returns:
@@ -258,6 +265,7 @@ def track_detections(
         outputs = _Outputs(stack, mot_path)
         bar = stack.enter_context(_bar(progress))
         task = bar.add_task("track", total=len(detections), rate="")
+        finished: list[Tracks] = []
         for index, found in enumerate(detections):
             if interrupt.requested:
                 break
@@ -265,8 +273,15 @@ def track_detections(
                 tracks = counter.associate(tracker, found)
             except ShapeError as error:
                 raise ShapeError(f"frame_index {index}: {error}") from error
-            outputs.write(tracks, index / tracker.frame_rate, None)
+            finished.append(tracks)
+            if not offline:
+                outputs.write(tracks, index / tracker.frame_rate, None)
             bar.update(task, advance=1, rate=counter.rate())
+        if offline:
+            finished = refine(finished, detections[: len(finished)], tracker.frame_rate)
+            counter.ids = {track_id for tracks in finished for track_id in tracks.track_id.tolist()}
+            for index, tracks in enumerate(finished):
+                outputs.write(tracks, index / tracker.frame_rate, None)
     return counter.summary(outputs.files(), None, interrupt.requested)
 
 
