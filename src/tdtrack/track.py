@@ -33,7 +33,7 @@ class TrackRequest:
 
     Attributes:
         source: video file, image folder, MOT sequence, camera number or stream URL; ``None`` with ``detections``.
-        detections: saved detections (``.npz``) to track instead of a source.
+        detections: saved detections (``.npz``, MOT ``.txt``, COCO results ``.json``) to track instead of a source.
         model: run folder or model file; needed with a source.
         out: result folder, or the MOT text file with ``detections``.
         association: name of the method; ``None`` takes "evidence".
@@ -115,12 +115,12 @@ def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
 
 
 def _track_saved(request: TrackRequest, path: str, overrides: dict[str, Any]) -> TrackSummary:
-    from tdtrack.data.replay import read_detections_npz
+    from tdtrack.data.saved import read_detections
     from tdtrack.runtime.pipeline import track_detections
 
     config = association_for(request.association, overrides, {})
     tracker = Tracker(config, frame_rate=request.frame_rate or DEFAULT_FRAME_RATE)
-    return track_detections(read_detections_npz(path), tracker, Path(request.out), offline=request.offline)
+    return track_detections(read_detections(path), tracker, Path(request.out), offline=request.offline)
 
 
 def _track_source(request: TrackRequest, name: str, model: str, overrides: dict[str, Any]) -> TrackSummary:

@@ -56,7 +56,7 @@ SMOOTHING_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
-    """A stretch of one object: frames ``(F,)`` ascending, boxes ``(F, 4)``, scores ``(F,)``, looks ``(F, D)``, zeros where unknown."""
+    """A stretch of one object: frames ``(F,)`` ascending, boxes ``(F, 4)``, scores ``(F,)``, looks ``(F, D)``."""
 
     track_id: int
     class_id: int

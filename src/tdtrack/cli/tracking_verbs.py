@@ -18,7 +18,9 @@ def _track_arguments(parser: ArgumentParser) -> None:
         "source", type=str, nargs="?", help="video file, image folder, MOT sequence, camera number or stream URL"
     )
     parser.add_argument("--model", type=str, default=None, help="run folder or model file made by tdtrack train or teach")
-    parser.add_argument("--detections", type=str, default=None, help="track saved detections (.npz) instead of a source")
+    parser.add_argument(
+        "--detections", type=str, default=None, help="saved detections instead of a source: .npz, MOT .txt, COCO .json"
+    )
     parser.add_argument("--out", type=str, required=True, help="result folder; with --detections the MOT text file")
     parser.add_argument("--association", type=str, default=None, help="evidence (default), fairmot or motion")
     parser.add_argument("--offline", action="store_true", help="link, fill and smooth the finished tracks (text files)")
