@@ -9,7 +9,7 @@ all pairs of a frame are chosen together.
   shake, people turn.
 - **Appearance**: the cosine of the looks, on a scale that the video itself calibrates (``tdtrack.association.appearance``),
   worth less the more the box overlaps another, whose pixels it holds.
-- **Scores**: sure detections choose first, unsure ones continue the tracks that remain, and only surer ones start tracks.
+- **Scores**: sure detections choose first, unsure ones continue the tracks that remain but start none.
 - **Hidden objects**: a track that was just lost is reported where it should be, for a moment.
 
 Source:

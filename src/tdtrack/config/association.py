@@ -10,7 +10,6 @@ from tdtrack.config.check import require
 
 __all__ = ["AssociationConfig"]
 
-DEFAULT_NEW_SCORE = 0.6
 DEFAULT_LOST_SECONDS = 10.0
 
 
@@ -24,8 +23,8 @@ class AssociationConfig:
         min_score: detections at or above are sure; those below take no part (FairMOT: 0.4; Supp. A: 0.5 on MOT16/17, 0.3 on
             MOT20), but see ``min_low_score``.
         min_low_score: "evidence" only: detections between this and ``min_score`` may continue a track (ours).
-        min_new_score: an unmatched detection starts a track only from this score; never below ``min_score``. ``None`` takes
-            0.6 for "evidence" (ours) and ``min_score`` for the others (FairMOT).
+        min_new_score: an unmatched detection starts a track only from this score; never below ``min_score``
+            (FairMOT: equal to it).
         min_hits: "evidence" only: detections in consecutive frames after which a track is reported; 1 reports at once (ours).
         max_hidden_seconds: "evidence" only: a track without a detection is still reported, where it should be, for this long
             (ours; 0 never).
@@ -48,7 +47,7 @@ class AssociationConfig:
     method: Literal["evidence", "fairmot", "motion"] = "evidence"
     min_score: float = 0.4
     min_low_score: float = 0.1
-    min_new_score: float | None = None
+    min_new_score: float = 0.0
     min_hits: int = 2
     max_hidden_seconds: float = 0.2
     max_lost_seconds: float | None = None
@@ -70,7 +69,7 @@ class AssociationConfig:
         """
         for name in ("min_score", "min_low_score", "min_new_score", "appearance_weight", "smoothing"):
             value = getattr(self, name)
-            require(value is None or 0 <= value <= 1, f"tracker.{name} is {value}; it must lie in [0, 1]")
+            require(0 <= value <= 1, f"tracker.{name} is {value}; it must lie in [0, 1]")
         for name in ("max_lost_seconds", "max_hidden_seconds"):
             value = getattr(self, name)
             require(value is None or value >= 0, f"tracker.{name} is {value}; it must be at least 0")
@@ -91,8 +90,7 @@ class AssociationConfig:
     @property
     def new_score(self) -> float:
         """Score from which an unmatched detection starts a track."""
-        default = DEFAULT_NEW_SCORE if self.method == "evidence" else 0.0
-        return max(self.min_score, default if self.min_new_score is None else self.min_new_score)
+        return max(self.min_score, self.min_new_score)
 
     @property
     def lost_seconds(self) -> float:
