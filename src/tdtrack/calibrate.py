@@ -1,4 +1,4 @@
-"""Fit the appearance ceiling of a trained model to its own embeddings, without identities."""
+"""Fit what the tracker has to know about a trained model's embeddings to the embeddings themselves, without identities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import box_iou
 
-from tdtrack.association.calibration import appearance_ceiling, different_pairs
+from tdtrack.association.calibration import appearance_ceiling, cosine_statistics, different_pairs
 from tdtrack.association.costs import unit_length
 from tdtrack.boxes import box_area, clip_to_image
 from tdtrack.config import AugmentConfig
@@ -26,6 +26,7 @@ from tdtrack.types import FloatArray, IntArray
 __all__ = ["calibrate_model"]
 
 SEED = 0
+FITTED = ("max_appearance_cost", "cosine_statistics")
 MAX_IMAGES = 200  # a few thousand pairs fix a quantile; more images would only take longer
 AS_TRACKED = AugmentConfig(flip=0.0, min_scale=1.0, max_scale=1.0)
 SECOND_VIEW = AugmentConfig(flip=0.5, min_scale=0.7, max_scale=1.1, brightness=0.3, contrast=0.3, min_visible=0.5)
@@ -49,27 +50,36 @@ class _Views:
         self.both.append(seen_twice)
         self.image.append(np.full(len(first), index, np.int64))
 
-    def ceiling(self) -> float:
+    def fit(self) -> dict[str, Any]:
+        """Return the ceiling for FairMOT's association and the cosine statistics for the one by evidence."""
         first = np.concatenate(self.first)
         again = unit_length(first[np.concatenate(self.both)]) * unit_length(np.concatenate(self.second))
         same = np.maximum(0.0, 1.0 - again.sum(axis=1))
-        return appearance_ceiling(same, different_pairs(first, np.concatenate(self.image)))
+        different = different_pairs(first, np.concatenate(self.image))
+        return {
+            "max_appearance_cost": appearance_ceiling(same, different),
+            "cosine_statistics": cosine_statistics(same, different),
+        }
 
 
-def calibrate_model(path: Path, dataset: DetectionDataset, teacher: Teacher | None = None) -> dict[str, float]:
-    """Fit the ceiling and store it in the model file; a model that already carries one is left as it is.
+def calibrate_model(
+    path: Path, dataset: DetectionDataset, teacher: Teacher | None = None, *, again: bool = False
+) -> dict[str, Any]:
+    """Fit the tracker to the embeddings and store the result in the model file; a model that carries one is left as it is.
 
     Two boxes of one image are different objects; a box and the same box scaled, mirrored, moved and lit otherwise are the
-    same. The ceiling is where the two kinds of pairs part (``tdtrack.association.calibration``).
+    same. The ceiling is where the two kinds of pairs part; the statistics are what "evidence" starts from
+    (``tdtrack.association.calibration``).
 
     Args:
         path: the model file, rewritten.
         dataset: boxes to look at, best ones that the model was not trained on; no identities.
-        teacher: also fit the ceiling for two-stage tracking with this teacher's embeddings of crops.
+        teacher: also fit two-stage tracking with this teacher's embeddings of crops.
+        again: fit also what the model carries already.
 
     Returns:
-        What is stored under ``"appearance"`` in the model's metadata: ``max_appearance_cost`` and, with a teacher,
-        ``teacher_max_appearance_cost``.
+        What is stored under ``"appearance"`` in the model's metadata: ``max_appearance_cost``, ``cosine_statistics`` and,
+        with a teacher, both with the prefix ``teacher_``.
 
     Raises:
         DataError: no image has two boxes.
@@ -77,17 +87,18 @@ def calibrate_model(path: Path, dataset: DetectionDataset, teacher: Teacher | No
         OutputError: the model file cannot be rewritten.
     """
     model, metadata = load_model(path)
-    fitted: dict[str, float] = dict(metadata.get("appearance", {}))
-    missing = {"max_appearance_cost"} | ({"teacher_max_appearance_cost"} if teacher is not None else set())
-    if missing <= fitted.keys():
+    fitted: dict[str, Any] = {} if again else dict(metadata.get("appearance", {}))
+    wanted = [f"{prefix}{key}" for prefix in ("", "teacher_")[: 1 if teacher is None else 2] for key in FITTED]
+    if fitted.keys() >= set(wanted):
         return fitted
     images = [image for image in dataset.images if int((~image.ignore).sum()) >= 2]
     if not images:
         raise DataError(f"{dataset.name}: no image has two boxes, so nothing tells different objects apart; add images that do")
     images = images[:: -(-len(images) // MAX_IMAGES)]
-    fitted["max_appearance_cost"] = _student_views(model, images, metadata["input_height"], metadata["input_width"]).ceiling()
+    found = _student_views(model, images, metadata["input_height"], metadata["input_width"]).fit()
     if teacher is not None:
-        fitted["teacher_max_appearance_cost"] = _teacher_views(teacher, images).ceiling()
+        found |= {f"teacher_{key}": value for key, value in _teacher_views(teacher, images).fit().items()}
+    fitted = found | fitted
     save_model(path, model, {**metadata, "appearance": fitted})
     return fitted
 

@@ -7,19 +7,26 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tdtrack.association import Tracker
+from tdtrack.association.offline import refine
+from tdtrack.association.tracker import METHODS
 from tdtrack.benchmarks import scene_of
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError, DataError
+from tdtrack.output.jsonl import JsonLinesWriter
+from tdtrack.output.mot import MotWriter
+from tdtrack.types import Detections, Tracks
 
 if TYPE_CHECKING:
     from tdtrack.runtime.engine import Engine
+    from tdtrack.runtime.frames import Frame
     from tdtrack.runtime.pipeline import TrackSummary
 
 __all__ = ["TrackRequest", "association_for", "run_track", "track_sequences"]
 
-METHODS = ("fairmot", "motion")
-DEFAULT_FRAME_RATE = 30.0  # saved detections do not know theirs; FairMOT's lost time is 30 frames at 30 fps
+DEFAULT_FRAME_RATE = 30.0  # saved detections do not know theirs
 
 
 @dataclass(frozen=True)
@@ -28,10 +35,10 @@ class TrackRequest:
 
     Attributes:
         source: video file, image folder, MOT sequence, camera number or stream URL; ``None`` with ``detections``.
-        detections: saved detections (``.npz``) to track instead of a source.
+        detections: saved detections (``.npz``, MOT ``.txt``, COCO results ``.json``) to track instead of a source.
         model: run folder or model file; needed with a source.
         out: result folder, or the MOT text file with ``detections``.
-        association: name of the method; ``None`` takes fairmot.
+        association: name of the method; ``None`` takes "evidence".
         teacher: name or file of the Re-ID network for two-stage tracking.
         weights: checkpoint of a named teacher.
         device: where networks run; ``None`` takes what there is.
@@ -43,6 +50,7 @@ class TrackRequest:
         max_frames: stop after this many frames.
         batch_size: frames the network takes at once.
         video: write the annotated video.
+        offline: link and fill finished tracks; text files hold the result, the video shows what was known in each frame.
     """
 
     out: str
@@ -61,15 +69,19 @@ class TrackRequest:
     max_frames: int | None = None
     batch_size: int = 1
     video: bool = True
+    offline: bool = False
 
 
-def association_for(method: str | None, overrides: dict[str, Any], calibrated_ceiling: float | None) -> AssociationConfig:
-    """Merge the method, the user's settings and the ceiling a model carries.
+def association_for(
+    method: str | None, overrides: dict[str, Any], appearance: dict[str, Any], prefix: str = ""
+) -> AssociationConfig:
+    """Merge the method, the user's settings and what a model carries about its embeddings.
 
     Args:
-        method: "fairmot", "motion" or ``None`` for fairmot.
+        method: "evidence", "fairmot", "motion" or ``None`` for evidence.
         overrides: settings of ``AssociationConfig`` by name.
-        calibrated_ceiling: the appearance ceiling fitted to the model's embeddings, used unless the user sets one.
+        appearance: what calibration stored with the model (``tdtrack.calibrate``); used unless the user sets the same.
+        prefix: of the keys in ``appearance``: "teacher_" for two-stage tracking.
 
     Returns:
         The association settings.
@@ -79,8 +91,13 @@ def association_for(method: str | None, overrides: dict[str, Any], calibrated_ce
     """
     if method not in (None, *METHODS):
         raise ConfigError(f"unknown association {method!r}; choose one of {', '.join(METHODS)}")
-    config = AssociationConfig(**{**overrides, "method": method or "fairmot"})
-    return replace(config, max_appearance_cost=calibrated_ceiling) if config.max_appearance_cost is None else config
+    config = AssociationConfig(**{**overrides, "method": method or "evidence"})
+    if config.max_appearance_cost is None:
+        config = replace(config, max_appearance_cost=appearance.get(f"{prefix}max_appearance_cost"))
+    statistics = appearance.get(f"{prefix}cosine_statistics")
+    if config.cosine_statistics is None and statistics is not None:
+        config = replace(config, cosine_statistics=tuple(statistics))
+    return config
 
 
 def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
@@ -146,27 +163,28 @@ def track_sequences(
 
 
 def _track_saved(request: TrackRequest, path: str, overrides: dict[str, Any]) -> TrackSummary:
-    from tdtrack.data.replay import read_detections_npz
+    from tdtrack.data.saved import read_detections
     from tdtrack.runtime.pipeline import track_detections
 
-    config = association_for(request.association, overrides, None)
+    config = association_for(request.association, overrides, {})
     tracker = Tracker(config, frame_rate=request.frame_rate or DEFAULT_FRAME_RATE)
-    return track_detections(read_detections_npz(path), tracker, Path(request.out))
+    return track_detections(read_detections(path), tracker, Path(request.out), offline=request.offline)
 
 
 def _track_source(
-    request: TrackRequest, place: str, loaded: tuple[Engine, float | None], overrides: dict[str, Any], name: str = ""
+    request: TrackRequest, place: str, loaded: tuple[Engine, dict[str, Any]], overrides: dict[str, Any], name: str = ""
 ) -> TrackSummary:
     """Track one source; results take its own name unless another is given."""
     from tdtrack.runtime.pipeline import track_source
     from tdtrack.runtime.sources import open_source
 
-    engine, ceiling = loaded
+    engine, appearance = loaded
     source = open_source(place, frame_rate=request.frame_rate)
-    config = association_for(request.association, overrides, ceiling)
+    config = association_for(request.association, overrides, appearance, "teacher_" if request.two_stage else "")
     tracker = Tracker(config, frame_rate=source.frame_rate)
     out = Path(request.out)
-    return track_source(
+    history = _History(config.floor) if request.offline else None
+    summary = track_source(
         source,
         engine,
         tracker,
@@ -175,11 +193,42 @@ def _track_source(
         video_path=out / f"{name or source.name}.mp4" if request.video else None,
         max_frames=request.max_frames,
         batch_size=request.batch_size,
+        on_frame=history,
     )
+    if history is not None:
+        refined = history.refined(summary.frames, tracker.frame_rate)
+        with (
+            MotWriter(out / f"{name or source.name}.txt") as mot,
+            JsonLinesWriter(out / f"{name or source.name}.jsonl", engine.classes) as lines,
+        ):
+            for tracks in refined:
+                mot.write(tracks)
+                lines.write(tracks, tracks.frame_index / source.frame_rate)
+        summary = replace(summary, tracks=len({track_id for tracks in refined for track_id in tracks.track_id.tolist()}))
+    return summary
 
 
-def _load(request: TrackRequest, overrides: dict[str, Any]) -> tuple[Engine, float | None]:
-    """Load the model, and the teacher in front of it for two-stage tracking; its ceiling goes with its embeddings."""
+class _History:
+    """Keeps what the tracker was given and what it said, frame by frame, to improve on it in the end."""
+
+    def __init__(self, floor: float) -> None:
+        self._floor = floor
+        self._frames: dict[int, tuple[Detections, Tracks]] = {}
+
+    def __call__(self, frame: Frame, detections: Detections, tracks: Tracks) -> None:
+        """Keep one frame; detections that took no part are not needed."""
+        self._frames[frame.index] = detections.select(detections.score >= self._floor), tracks
+
+    def refined(self, frames: int, frame_rate: float) -> list[Tracks]:
+        """Return the improved tracks of every frame; frames that could not be read hold what is interpolated."""
+        none = np.zeros(0, np.int64)
+        nothing = Detections.empty(), Tracks(0, none, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), none)
+        kept = [self._frames.get(index, nothing) for index in range(frames)]
+        return refine([tracks for _, tracks in kept], [detections for detections, _ in kept], frame_rate)
+
+
+def _load(request: TrackRequest, overrides: dict[str, Any]) -> tuple[Engine, dict[str, Any]]:
+    """Load the model, and the teacher in front of it for two-stage tracking; also what calibration stored with the model."""
     from tdtrack.runtime.engine import load_engine
     from tdtrack.runtime.two_stage import TwoStageEngine
 
@@ -190,11 +239,11 @@ def _load(request: TrackRequest, overrides: dict[str, Any]) -> tuple[Engine, flo
     )
     appearance = detector.metadata.get("appearance", {})
     if not request.two_stage:
-        return detector, appearance.get("max_appearance_cost")
+        return detector, appearance
     if request.teacher is None:
         raise ConfigError("--two-stage needs --teacher, the Re-ID network that embeds the crops")
     from tdtrack.teacher import load_teacher
 
     teacher = load_teacher(request.teacher, request.weights, request.device)
-    min_score = float(overrides.get("min_score", AssociationConfig.min_score))
-    return TwoStageEngine(detector, teacher, min_embed_score=min_score), appearance.get("teacher_max_appearance_cost")
+    floor = association_for(request.association, overrides, {}).floor
+    return TwoStageEngine(detector, teacher, min_embed_score=floor), appearance

@@ -91,8 +91,9 @@ class Tracks:
         frame_index: the frame, counted from 0.
         track_id: ``(T,)`` int64 from 1, unique within one tracker until ``reset``.
         xyxy: ``(T, 4)`` float32, corners in pixels of the frame.
-        score: ``(T,)`` float32, score of the detection that was matched in this frame.
+        score: ``(T,)`` float32, score of the detection that was matched last, in this frame unless the object is hidden.
         class_id: ``(T,)`` int64.
+        hidden: ``(T,)`` bool, no detection was matched in this frame: the box is where the object should be.
     """
 
     frame_index: int
@@ -100,9 +101,10 @@ class Tracks:
     xyxy: FloatArray
     score: FloatArray
     class_id: IntArray
+    hidden: BoolArray | None = None
 
     def __post_init__(self) -> None:
-        """Convert to the documented dtypes and check that the rows pair up.
+        """Convert to the documented dtypes and check that the rows pair up; ``hidden`` is all false where not given.
 
         Raises:
             ShapeError: a field does not have one row per track.
@@ -113,6 +115,8 @@ class Tracks:
         object.__setattr__(self, "xyxy", _column("xyxy", self.xyxy, np.float32, (n, 4)))
         object.__setattr__(self, "score", _column("score", self.score, np.float32, (n,)))
         object.__setattr__(self, "class_id", _column("class_id", self.class_id, np.int64, (n,)))
+        hidden = np.zeros(n, bool) if self.hidden is None else self.hidden
+        object.__setattr__(self, "hidden", _column("hidden", hidden, np.bool_, (n,)))
 
     def __len__(self) -> int:
         """Return the number of tracks T."""

@@ -26,7 +26,7 @@ from tdtrack.runtime import TrackSummary, TwoStageEngine, load_engine, open_sour
 from tdtrack.track import TrackRequest, track_sequences
 from tdtrack.types import FloatArray, Image
 
-EVERYTHING = AssociationConfig(min_score=0.0)
+EVERYTHING = AssociationConfig(method="fairmot", min_score=0.0)
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,8 @@ def test_teach_gives_a_calibrated_model_and_resumes_to_the_same(tmp_path: Path) 
     assert result.report.num_images == 2, "every tenth of 20 images is held out"
     assert result.report.mean_cosine is not None
     appearance = read_metadata(result.model)["appearance"]
+    same, _, different, _ = appearance["cosine_statistics"]
+    assert -1 <= different <= 1 and different < same and len(appearance["teacher_cosine_statistics"]) == 4
     assert 0 < appearance["max_appearance_cost"] < 2.2 and 0 < appearance["teacher_max_appearance_cost"] < 2.2
     before = result.model.read_bytes()
     assert teach(data, teacher, tiny_settings(tmp_path / "run")).model.read_bytes() == before

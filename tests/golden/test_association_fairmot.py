@@ -22,7 +22,7 @@ def test_every_golden_sequence_is_listed(shared_data: Path) -> None:
 @pytest.mark.parametrize("sequence", SEQUENCES)
 def test_boxes_and_ids_equal_fairmot(shared_data: Path, sequence: str) -> None:
     golden = np.loadtxt(shared_data / "golden" / f"fairmot-{sequence}.txt", delimiter=",")
-    config = AssociationConfig(min_score=0.4, max_appearance_cost=0.4, max_lost_seconds=1.0)
+    config = AssociationConfig(method="fairmot", min_score=0.4, max_appearance_cost=0.4, max_lost_seconds=1.0)
     tracker = Tracker(config, frame_rate=30.0)
     frames = read_detections_npz(shared_data / "replay" / sequence / "detections.npz")
     results = [tracker.update(detections) for detections in frames]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tdtrack.association import calibration
-from tdtrack.association.calibration import appearance_ceiling, balanced_distance, different_pairs
+from tdtrack.association.calibration import appearance_ceiling, balanced_distance, cosine_statistics, different_pairs
 from tdtrack.errors import ShapeError
 
 
@@ -70,3 +70,10 @@ def test_ceiling_by_hand() -> None:
 def test_missing_or_broken_pairs_are_refused(same: list[float], different: list[float], name: str) -> None:
     with pytest.raises(ShapeError, match=name):
         appearance_ceiling(np.array(same), np.array(different))
+
+
+def test_statistics_are_means_and_deviations_of_cosines() -> None:
+    same, different = np.array([0.1, 0.3]), np.array([0.8, 0.8, 0.8])
+    assert cosine_statistics(same, different) == pytest.approx([0.8, 0.1, 0.2, 0.001])
+    with pytest.raises(ShapeError, match="different has 0"):
+        cosine_statistics(same, np.zeros(0))

@@ -1,4 +1,4 @@
-"""The life of a track, frame by frame."""
+"""FairMOT's life of a track, frame by frame, and what every method refuses."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tdtrack.errors import ConfigError, ShapeError
 from tdtrack.types import Detections, Tracks
 
 A, B, C = np.eye(3)
+FAIRMOT = AssociationConfig(method="fairmot")
 MOTION = AssociationConfig(method="motion")
 
 
@@ -31,14 +32,14 @@ def ids(tracks: Tracks) -> list[int]:
 
 
 def test_the_first_frame_confirms_at_once_and_later_ones_at_the_second_sight() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     assert ids(tracker.update(see((0, A)))) == [1]
     assert ids(tracker.update(see((0, A), (200, B)))) == [1]
     assert ids(tracker.update(see((0, A), (200, B)))) == [1, 2]
 
 
 def test_a_tentative_track_that_is_missed_once_is_gone_with_its_id() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     tracker.update(NOBODY)
     assert ids(tracker.update(see((200, B)))) == []
     assert ids(tracker.update(NOBODY)) == []
@@ -47,7 +48,7 @@ def test_a_tentative_track_that_is_missed_once_is_gone_with_its_id() -> None:
 
 
 def test_box_score_and_class_are_those_of_the_match() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     tracker.update(see((0, A), kind=3))
     tracks = tracker.update(see((2, A), score=0.5, kind=3))
     assert tracks.score.tolist() == [0.5]
@@ -60,14 +61,15 @@ def test_box_score_and_class_are_those_of_the_match() -> None:
     ("frame_rate", "seconds", "frames"), [(30, 1.0, 30), (10, 1.0, 10), (10, 0.7, 7), (29.97, 1.0, 29), (25, 1.2, 30)]
 )
 def test_a_lost_track_waits_for_seconds_not_frames(frame_rate: float, seconds: float, frames: int) -> None:
-    assert Tracker(AssociationConfig(max_lost_seconds=seconds), frame_rate=frame_rate).max_lost_frames == frames
+    tracker = Tracker(AssociationConfig(method="fairmot", max_lost_seconds=seconds), frame_rate=frame_rate)
+    assert tracker._method.max_lost_frames == frames
 
 
 @pytest.mark.parametrize(("missed", "found"), [(1, True), (10, True), (11, True), (12, False)])
 def test_a_lost_track_is_found_again_within_its_time(missed: int, found: bool) -> None:
     # FairMOT marks a track when more than 10 frames lie since it was seen, and lets the mark take effect one frame later:
     # the last chance is the 12th frame after, when 11 were missed.
-    tracker = Tracker(frame_rate=10.0)
+    tracker = Tracker(FAIRMOT, frame_rate=10.0)
     tracker.update(see((0, A)))
     for _ in range(missed):
         assert ids(tracker.update(NOBODY)) == []
@@ -75,7 +77,7 @@ def test_a_lost_track_is_found_again_within_its_time(missed: int, found: bool) -
 
 
 def test_a_track_found_in_its_last_frame_goes_when_it_is_lost_again() -> None:
-    tracker = Tracker(frame_rate=10.0)
+    tracker = Tracker(FAIRMOT, frame_rate=10.0)
     tracker.update(see((0, A)))
     for _ in range(11):
         tracker.update(NOBODY)
@@ -87,7 +89,7 @@ def test_a_track_found_in_its_last_frame_goes_when_it_is_lost_again() -> None:
 
 def test_appearance_tells_apart_who_crossed() -> None:
     # Two people swap sides while hidden; both reappear within the gate of both.
-    fairmot, motion = Tracker(), Tracker(MOTION)
+    fairmot, motion = Tracker(FAIRMOT), Tracker(MOTION)
     before, after = see((100, A), (140, B)), see((100, B), (140, A))
     for tracker in (fairmot, motion):
         tracker.update(before)
@@ -100,14 +102,14 @@ def test_appearance_tells_apart_who_crossed() -> None:
 
 
 def test_who_looks_alike_but_is_too_far_is_someone_else() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     tracker.update(see((0, A)))
     tracker.update(see((500, A)))
     assert ids(tracker.update(see((500, A)))) == [2]
 
 
 def test_a_tracked_person_who_looks_different_is_kept_by_overlap_and_a_lost_one_is_not() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     tracker.update(see((0, A)))
     assert ids(tracker.update(see((2, B)))) == [1]
     tracker.update(NOBODY)
@@ -115,16 +117,16 @@ def test_a_tracked_person_who_looks_different_is_kept_by_overlap_and_a_lost_one_
 
 
 def test_the_running_look_moves_by_a_tenth() -> None:
-    tracker = Tracker(AssociationConfig(smoothing=0.9))
+    tracker = Tracker(AssociationConfig(method="fairmot", smoothing=0.9))
     tracker.update(see((0, A)))
     tracker.update(see((0, B)))  # kept by overlap
-    look = tracker._tracked[0].embedding
+    look = tracker._method._tracked[0].embedding
     expected = np.array([0.9, 0.1, 0]) / np.hypot(0.9, 0.1)
     np.testing.assert_allclose(look, expected, atol=1e-7)
 
 
 def test_scores_decide_who_takes_part_and_who_starts() -> None:
-    tracker = Tracker(AssociationConfig(min_score=0.3, min_new_score=0.6))
+    tracker = Tracker(AssociationConfig(method="fairmot", min_score=0.3, min_new_score=0.6))
     assert ids(tracker.update(see((0, A), score=0.5))) == []  # not enough to start
     tracker.reset()
     assert ids(tracker.update(see((0, A), score=0.7))) == [1]
@@ -133,33 +135,33 @@ def test_scores_decide_who_takes_part_and_who_starts() -> None:
 
 
 def test_a_floor_for_new_tracks_below_the_floor_for_all_changes_nothing() -> None:
-    tracker = Tracker(AssociationConfig(min_score=0.4, min_new_score=0.1))
+    tracker = Tracker(AssociationConfig(method="fairmot", min_score=0.4, min_new_score=0.1))
     assert ids(tracker.update(see((0, A), score=0.2))) == []
 
 
 def test_duplicates_the_longer_history_stays() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     for _ in range(5):
         tracker.update(see((0, A)))
     # 1 is lost under a look that never matched, and a tentative track lies on it: younger, so it goes at once.
     tracker.update(see((300, B)))
-    assert len(tracker._lost) == 1
+    assert len(tracker._method._lost) == 1
     tracker.update(see((0, C)))
-    assert [track.track_id for track in tracker._tracked] == []
-    assert [track.track_id for track in tracker._lost] == [1]
+    assert [track.track_id for track in tracker._method._tracked] == []
+    assert [track.track_id for track in tracker._method._lost] == [1]
 
 
 def test_duplicates_of_equal_age_the_tracked_one_goes() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     tracker.update(see((0, A)))
     tracker.update(NOBODY)
     tracker.update(see((0, C)))  # both have lived for one detection
-    assert [track.track_id for track in tracker._tracked] == []
-    assert [track.track_id for track in tracker._lost] == [1]
+    assert [track.track_id for track in tracker._method._tracked] == []
+    assert [track.track_id for track in tracker._method._lost] == [1]
 
 
 def test_classes_never_match_and_are_no_duplicates() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     tracker.update(see((0, A), kind=0))
     tracker.update(see((0, A), kind=1))
     tracks = tracker.update(see((0, A), kind=1))
@@ -168,16 +170,16 @@ def test_classes_never_match_and_are_no_duplicates() -> None:
 
 
 def test_a_lost_track_does_not_grow() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     for step in range(10):
         tracker.update(see((0, A), height=80.0 + 4 * step))
-    height = tracker._tracked[0].mean[3]
+    height = tracker._method._tracked[0].mean[3]
     tracker.update(NOBODY)  # it does not know yet that the track is lost
-    once = tracker._lost[0].mean[3]
+    once = tracker._method._lost[0].mean[3]
     for _ in range(5):
         tracker.update(NOBODY)
     assert once > height + 1
-    assert tracker._lost[0].mean[3] == pytest.approx(once)
+    assert tracker._method._lost[0].mean[3] == pytest.approx(once)
 
 
 def test_motion_alone_needs_no_embeddings() -> None:
@@ -190,7 +192,7 @@ def test_motion_alone_needs_no_embeddings() -> None:
 
 
 def test_missing_embeddings_are_refused_and_change_nothing() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     tracker.update(see((0, A)))
     with pytest.raises(ShapeError, match="'motion'"):
         tracker.update(see((0, A)).with_embedding(None))
@@ -201,7 +203,7 @@ def test_missing_embeddings_are_refused_and_change_nothing() -> None:
 
 
 def test_another_width_is_refused_until_reset() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     tracker.update(see((0, A)))
     wide = see((0, A)).with_embedding(np.eye(1, 5, dtype=np.float32))
     with pytest.raises(ShapeError, match="5 dimensions, those of earlier frames 3"):
@@ -212,16 +214,16 @@ def test_another_width_is_refused_until_reset() -> None:
 
 def test_broken_embeddings_are_refused() -> None:
     with pytest.raises(ShapeError, match="frame 0: embedding row 1"):
-        Tracker().update(see((0, A), (100, np.array([np.nan, 0, 0]))))
+        Tracker(FAIRMOT).update(see((0, A), (100, np.array([np.nan, 0, 0]))))
 
 
 def test_boxes_without_area_take_no_part() -> None:
     flat = Detections([[0, 0, 10, 0], [0, 0, 0, 10], [0, 0, 10, 10]], [0.9] * 3, [0] * 3, np.eye(3))
-    assert len(Tracker().update(flat)) == 1
+    assert len(Tracker(FAIRMOT).update(flat)) == 1
 
 
 def test_reset_starts_again() -> None:
-    tracker = Tracker()
+    tracker = Tracker(FAIRMOT)
     tracker.update(NOBODY)
     tracker.update(see((0, A)))
     tracker.reset()
@@ -230,13 +232,13 @@ def test_reset_starts_again() -> None:
 
 
 def test_trackers_do_not_share_ids() -> None:
-    first, second = Tracker(), Tracker()
+    first, second = Tracker(FAIRMOT), Tracker(FAIRMOT)
     assert ids(first.update(see((0, A)))) == ids(second.update(see((0, A)))) == [1]
 
 
 def test_memory_is_bounded_under_churn() -> None:
     """Two strangers every other frame: a thousand tracks are confirmed and lost, few are kept."""
-    tracker = Tracker(frame_rate=10.0)
+    tracker = Tracker(FAIRMOT, frame_rate=10.0)
     random = np.random.default_rng(0)
     kept, most = [], 0
     for step in range(1000):
@@ -256,7 +258,7 @@ def test_a_frame_rate_must_be_one(frame_rate: float) -> None:
 
 
 def test_an_unknown_method_is_refused() -> None:
-    with pytest.raises(ConfigError, match="choose fairmot or motion"):
+    with pytest.raises(ConfigError, match="choose one of evidence, fairmot, motion"):
         Tracker(AssociationConfig(method="sort"))  # type: ignore[arg-type]
 
 

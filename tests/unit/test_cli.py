@@ -31,7 +31,7 @@ def one_box_per_frame(path: Path, frames: int) -> Path:
 def test_the_overview_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "--help")
     assert status == 0
-    assert len(cli.VERBS) == 15
+    assert len(cli.VERBS) == 16
     for name, verb in cli.VERBS.items():
         assert f"  {name} " in out and verb.summary in out
 
@@ -73,7 +73,7 @@ def test_a_value_out_of_range_is_refused(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_saved_detections_are_tracked_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved, tracks = one_box_per_frame(tmp_path / "d.npz", 12), tmp_path / "tracks.txt"
-    for method in ("fairmot", "motion"):
+    for method in ("evidence", "fairmot", "motion"):
         status, _, err = run(capsys, "track", "--detections", saved, "--association", method, "--out", tracks)
         assert status == 0, err
         rows = np.loadtxt(tracks, delimiter=",")
@@ -125,13 +125,18 @@ def test_a_result_that_cannot_be_written_says_why(tmp_path: Path, capsys: pytest
     assert status == 1 and "file" in err and "Traceback" not in err
 
 
-def test_the_calibrated_ceiling_serves_unless_the_user_sets_one() -> None:
-    assert association_for(None, {}, None).max_appearance_cost == AssociationConfig.max_appearance_cost
-    assert association_for("fairmot", {"max_appearance_cost": None}, 0.2).max_appearance_cost == 0.2
-    assert association_for("fairmot", {"max_appearance_cost": 0.4}, 0.2).max_appearance_cost == 0.4
-    assert association_for("motion", {"min_score": 0.3}, 0.2).method == "motion"
+def test_what_calibration_stored_serves_unless_the_user_sets_it() -> None:
+    stored = {"max_appearance_cost": 0.2, "cosine_statistics": [0.9, 0.1, 0.3, 0.2], "teacher_max_appearance_cost": 0.7}
+    assert association_for(None, {}, {}) == AssociationConfig()
+    assert association_for("fairmot", {"max_appearance_cost": None}, stored).max_appearance_cost == 0.2
+    assert association_for("fairmot", {"max_appearance_cost": 0.4}, stored).max_appearance_cost == 0.4
+    assert association_for("fairmot", {}, stored, "teacher_").max_appearance_cost == 0.7
+    assert association_for(None, {}, stored).cosine_statistics == (0.9, 0.1, 0.3, 0.2)
+    assert association_for(None, {"cosine_statistics": (1, 1, 0, 1)}, stored).cosine_statistics == (1, 1, 0, 1)
+    assert association_for(None, {}, stored, "teacher_").cosine_statistics is None
+    assert association_for("motion", {"min_score": 0.3}, stored).method == "motion"
     with pytest.raises(ConfigError, match="unknown association"):
-        association_for("nearest", {}, None)
+        association_for("nearest", {}, {})
 
 
 def test_a_layout_its_part_and_its_boxes_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Fitting the appearance ceiling to an embedding space, without identities.
+"""Fitting appearance ceiling and scale to an embedding space, without identities.
 
 How far apart two embeddings of one person are depends on the network that makes them, so a ceiling tuned for one is wrong
 for the next (Sec. 3.5). Two things are known without any identity: two boxes of one image are different objects, and two
@@ -17,7 +17,7 @@ from tdtrack.config import AssociationConfig
 from tdtrack.errors import ShapeError
 from tdtrack.types import FloatArray, IntArray
 
-__all__ = ["appearance_ceiling", "balanced_distance", "different_pairs"]
+__all__ = ["appearance_ceiling", "balanced_distance", "cosine_statistics", "different_pairs"]
 
 PAIRS_AT_ONCE = 65_536
 """Pairs compared in one step; bounds memory to two blocks of this many embeddings."""
@@ -72,11 +72,7 @@ def balanced_distance(same: NDArray[Any], different: NDArray[Any]) -> float:
     Raises:
         ShapeError: one of the two is empty or not finite.
     """
-    for name, values in (("same", same), ("different", different)):
-        if values.size == 0 or not np.isfinite(values).all():
-            raise ShapeError(
-                f"{name} has {values.size} distances, not all finite or none at all; calibration needs both kinds of pairs"
-            )
+    _check_pairs(same, different)
     # Both shares are constant between neighbouring distances, so the stretches between them are all there is to try.
     edges = np.unique(np.concatenate([np.ravel(same), np.ravel(different)]).astype(np.float64))
     if len(edges) == 1:
@@ -113,3 +109,29 @@ def appearance_ceiling(
         Ours; the paper re-tunes the ceiling but does not say how (Sec. 3.5).
     """
     return appearance_weight * balanced_distance(same, different) + (1 - appearance_weight) * MEAN_SQUARED_MAHALANOBIS
+
+
+def cosine_statistics(same: NDArray[Any], different: NDArray[Any]) -> list[float]:
+    """Describe an embedding space for the association by evidence.
+
+    Args:
+        same: ``(S,)`` cosine distances between views of the same object.
+        different: ``(P,)`` cosine distances between different objects.
+
+    Returns:
+        Mean and standard deviation of the cosine of same pairs, then of different pairs; deviations are at least 0.001, so
+        that a handful of pairs does not pass for certainty.
+
+    Raises:
+        ShapeError: one of the two is empty or not finite.
+    """
+    _check_pairs(same, different)
+    return [number for pairs in (same, different) for number in (float(1 - pairs.mean()), max(float(pairs.std()), 1e-3))]
+
+
+def _check_pairs(same: NDArray[Any], different: NDArray[Any]) -> None:
+    for name, values in (("same", same), ("different", different)):
+        if values.size == 0 or not np.isfinite(values).all():
+            raise ShapeError(
+                f"{name} has {values.size} distances, not all finite or none at all; calibration needs both kinds of pairs"
+            )

@@ -1,4 +1,4 @@
-"""Verbs that train, and what they can learn from: demo, teach, teachers, train, train-teacher."""
+"""Verbs that train or fit, and what they can learn from: calibrate, demo, teach, teachers, train, train-teacher."""
 
 from __future__ import annotations
 
@@ -9,6 +9,31 @@ from rich.console import Console
 
 from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher, take_teacher
 from tdtrack.config import TeacherTrainConfig, TrainConfig
+
+
+def _calibrate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--model", type=str, required=True, help="run folder or model file; what is fitted is stored in it")
+    parser.add_argument(
+        "--data", type=str, required=True, help="COCO JSON file or folder of MOTChallenge sequences; no identities"
+    )
+    parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
+    add_teacher(parser, required=False)
+
+
+def _calibrate(settings: Settings, console: Console) -> int:
+    from tdtrack.calibrate import calibrate_model
+    from tdtrack.data import load_dataset
+    from tdtrack.teacher import load_teacher
+
+    name = settings["teacher"]
+    teacher = None if name is None else load_teacher(name, settings["weights"], settings["device"])
+    path = Path(settings["model"])
+    dataset = load_dataset(settings["data"], settings["images"])
+    fitted = calibrate_model(path / "model.safetensors" if path.is_dir() else path, dataset, teacher, again=True)
+    for key, value in fitted.items():
+        numbers = value if isinstance(value, list) else [value]
+        console.print(f"{key}: {', '.join(f'{number:.4f}' for number in numbers)}", markup=False, highlight=False)
+    return 0
 
 
 def _demo_arguments(parser: ArgumentParser) -> None:
@@ -104,6 +129,7 @@ def _teachers(settings: Settings, console: Console) -> int:
 
 
 VERBS = {
+    "calibrate": Verb("fit the tracker to a model's embeddings, without identities", _calibrate_arguments, _calibrate),
     "demo": Verb("the whole path on a synthetic world, no data needed", _demo_arguments, _demo),
     "teach": Verb("annotate, train and validate on your own boxes, in one command", _teach_arguments, _teach),
     "teachers": Verb("list the known Re-ID checkpoints and say which are here", _teachers_arguments, _teachers),

@@ -21,9 +21,12 @@ def _track_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--model", type=str, default=None, help="run folder, .safetensors or .onnx file")
     parser.add_argument("--sequences", type=str, default="", help=_SEQUENCES_HELP)
-    parser.add_argument("--detections", type=str, default=None, help="track saved detections (.npz) instead of a source")
+    parser.add_argument(
+        "--detections", type=str, default=None, help="saved detections instead of a source: .npz, MOT .txt, COCO .json"
+    )
     parser.add_argument("--out", type=str, required=True, help="result folder; with --detections the MOT text file")
-    parser.add_argument("--association", type=str, default=None, help="fairmot or motion; default: fairmot")
+    parser.add_argument("--association", type=str, default=None, help="evidence (default), fairmot or motion")
+    parser.add_argument("--offline", action="store_true", help="link, fill and smooth the finished tracks (text files)")
     add_teacher(parser, required=False)
     parser.add_argument(
         "--two-stage", action="store_true", help="embed crops with --teacher instead of the model's own embeddings"

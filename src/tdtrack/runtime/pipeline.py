@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tdtrack.association import Tracker
+from tdtrack.association.offline import refine
 from tdtrack.errors import ConfigError, ShapeError
 from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
@@ -254,7 +255,12 @@ def _detected(
 
 
 def track_detections(
-    detections: Sequence[Detections], tracker: Tracker, mot_path: Path | str | None = None, *, progress: bool = False
+    detections: Sequence[Detections],
+    tracker: Tracker,
+    mot_path: Path | str | None = None,
+    *,
+    offline: bool = False,
+    progress: bool = False,
 ) -> TrackSummary:
     """Track saved detections.
 
@@ -262,6 +268,7 @@ def track_detections(
         detections: one record per frame, in order.
         tracker: links; it is reset first.
         mot_path: MOT text file to write.
+        offline: link and fill the finished tracks before they are written (``tdtrack.association.offline``).
         progress: show a bar on the error stream.
 
     Returns:
@@ -278,6 +285,7 @@ def track_detections(
         outputs = _Outputs(stack, mot_path)
         bar = stack.enter_context(_bar(progress))
         task = bar.add_task("track", total=len(detections), rate="")
+        finished: list[Tracks] = []
         for index, found in enumerate(detections):
             if interrupt.requested:
                 break
@@ -285,8 +293,15 @@ def track_detections(
                 tracks = counter.associate(tracker, found)
             except ShapeError as error:
                 raise ShapeError(f"frame_index {index}: {error}") from error
-            outputs.write(_Result(tracks, index / tracker.frame_rate, None))
+            finished.append(tracks)
+            if not offline:
+                outputs.write(_Result(tracks, index / tracker.frame_rate, None))
             bar.update(task, advance=1, rate=counter.rate())
+        if offline:
+            finished = refine(finished, detections[: len(finished)], tracker.frame_rate)
+            counter.ids = {track_id for tracks in finished for track_id in tracks.track_id.tolist()}
+            for index, tracks in enumerate(finished):
+                outputs.write(_Result(tracks, index / tracker.frame_rate, None))
     return counter.summary(outputs.files(), None, interrupt.requested)
 
 

@@ -1,0 +1,322 @@
+"""The default association: appearance and motion as evidence in one currency.
+
+Every pair of a track and a detection gets a log-likelihood ratio: how much likelier is what we see if the two are the same
+object than if they are not? Motion and appearance each give theirs, and the two are added. A pair pays off above zero, and
+all pairs of a frame are chosen together.
+
+- **Motion**: how far the box lies from where the track should be, in units of the track's uncertainty, which grows while the
+  track is lost; so a lost track may be found farther away, but its place says less. The tails are a Student t's: cameras
+  shake, people turn.
+- **Appearance**: the cosine of the looks, on a scale that the video itself calibrates (``tdtrack.association.appearance``),
+  worth less the more the box overlaps another, whose pixels it holds.
+- **Scores**: sure detections choose first, unsure ones continue the tracks that remain but start none.
+- **Hidden objects**: a track that was just lost is reported where it should be, for a moment.
+
+Source:
+    Ours. Measured part by part in ``benchmarks/association.py``; constants were chosen on four sequences of eight.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from tdtrack.association import kalman
+from tdtrack.association.appearance import LookScale
+from tdtrack.association.candidates import Candidates
+from tdtrack.association.kalman import Floats
+from tdtrack.association.matching import assign, unmatched
+from tdtrack.boxes import iou, iou_pairs, xyah_to_xyxy
+from tdtrack.config import AssociationConfig
+from tdtrack.types import BoolArray, IntArray, Tracks
+
+__all__ = ["Evidence"]
+
+NOISE_FRAME_RATE = 30.0
+"""The Kalman filter's noise is per frame of FairMOT's 30 fps videos; time between frames is counted in those."""
+
+MEASUREMENT_NOISE = 0.1
+"""Standard deviation of a detected side around the true one, in box heights. Twice FairMOT's."""
+
+TAIL = 6.0
+"""Degrees of freedom of the Student t of motion: the fewer, the less a jump counts."""
+
+ISOLATED_IOU = 0.3
+"""A box that overlaps no other by more shows one object: its look may be learned."""
+
+SURE_IOU = 0.5
+"""An isolated box that overlaps a track's prediction by more is certainly the same object."""
+
+SURE_HITS = 3
+"""Detections after which a track's prediction and its look can be trusted."""
+
+HIDDEN_HITS = 5
+"""Detections after which a track is worth reporting while hidden."""
+
+DUPLICATE_IOU = 0.7
+"""A detection that overlaps a matched one by more is the same object again and starts no track."""
+
+NEW_LOOK_SHARE = 0.1
+"""Least share of a new look in the running one, once the first looks have been averaged."""
+
+
+@dataclass(slots=True, eq=False)
+class _Table:
+    """All tracks, a row each.
+
+    Attributes:
+        track_id: ``(T,)``.
+        class_id: ``(T,)``.
+        score: ``(T,)`` of the last detection.
+        mean: ``(T, 8)`` Kalman states.
+        covariance: ``(T, 3, 4)``.
+        look: ``(T, D)`` running embedding of unit length; zeros where none was seen.
+        looks: ``(T,)`` embeddings in it.
+        hits: ``(T,)`` detections so far.
+        seen: ``(T,)`` time of the last detection, seconds.
+        confirmed: ``(T,)``.
+    """
+
+    track_id: IntArray
+    class_id: IntArray
+    score: Floats
+    mean: Floats
+    covariance: Floats
+    look: Floats
+    looks: IntArray
+    hits: IntArray
+    seen: Floats
+    confirmed: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+    def select(self, rows: IntArray | BoolArray) -> _Table:
+        """Return the given rows."""
+        return _Table(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+    def extended(self, other: _Table) -> _Table:
+        """Return these rows and then the other's."""
+        columns = [column.name for column in fields(self)]
+        return _Table(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in columns))
+
+
+def motion_evidence(mean: Floats, covariance: Floats, xyah: Floats) -> Floats:
+    """Weigh places and sizes.
+
+    Args:
+        mean: ``(T, 8)`` predicted states.
+        covariance: ``(T, 3, 4)`` their covariances.
+        xyah: ``(N, 4)`` measured boxes.
+
+    Returns:
+        ``(T, N)`` log-likelihood ratios: a Student t around the prediction against one object per square of the track's
+        height, at any size.
+    """
+    distance = kalman.squared_mahalanobis(mean, covariance, xyah, MEASUREMENT_NOISE)
+    height = mean[:, kalman.HEIGHT]
+    spread = kalman.spread(mean, covariance, MEASUREMENT_NOISE)[:, [0, 1, kalman.HEIGHT]] / np.square(height)[:, None]
+    width = np.log(spread).sum(axis=1) / 2
+    ratio: Floats = -(TAIL + 4) / 2 * np.log1p(distance / TAIL) - width[:, None]
+    return ratio
+
+
+def look_evidence(scale: LookScale, cosine: Floats, known: BoolArray, overlap: Floats) -> Floats:
+    """Weigh looks.
+
+    Args:
+        scale: what a cosine says.
+        cosine: ``(T, N)`` of the tracks' looks and the detections'.
+        known: ``(T, N)`` both have a look.
+        overlap: ``(N,)`` largest IoU of each detection with another one.
+
+    Returns:
+        ``(T, N)`` log-likelihood ratios; zero where a look is missing or belongs to two objects.
+    """
+    return np.where(known, scale.evidence(cosine) * (1 - overlap), 0.0)
+
+
+class Evidence:
+    """Links detections by evidence; memory is bounded by the tracks of the last ``max_lost_seconds``."""
+
+    def __init__(self, config: AssociationConfig, frame_rate: float) -> None:
+        """Start without tracks.
+
+        Args:
+            config: score floors and times.
+            frame_rate: frames per second, where frames bring no time of their own.
+        """
+        self.config = config
+        self.scale = LookScale(config.cosine_statistics)
+        self._frame_seconds = 1 / frame_rate
+        self._clock = 0.0
+        self._unwatched = 0.0
+        self._next_id = 1
+        self._tracks = _empty_table()
+        self._lowest, self._highest = np.full(2, np.inf), np.full(2, -np.inf)
+
+    def move_camera(self, affine: Floats) -> None:
+        """Move all tracks with the picture: ``(2, 3)`` affine map of the last frame's pixels to this one's."""
+        self._tracks.mean, self._tracks.covariance = kalman.move(self._tracks.mean, self._tracks.covariance, affine)
+
+    def skip(self, frames: int) -> None:
+        """Let frame times pass in which nobody looked; the next step catches up with them."""
+        self._unwatched += frames * self._frame_seconds
+
+    def step(self, candidates: Candidates, frame: int, elapsed: float | None = None) -> Tracks:
+        """Take in the next frame.
+
+        Args:
+            candidates: the detections that take part, all at or above ``min_low_score``.
+            frame: its index.
+            elapsed: seconds since the last frame; ``None`` takes the frame rate's.
+
+        Returns:
+            The confirmed tracks that were found in this frame or are hidden for a moment, in order of id.
+        """
+        seconds = self._frame_seconds + self._unwatched if elapsed is None else elapsed
+        self._unwatched = 0.0
+        self._clock += seconds
+        self._predict(seconds)
+        tracks = self._tracks
+        crossing = iou(candidates.xyxy, candidates.xyxy)
+        np.fill_diagonal(crossing, 0.0)
+        overlap = crossing.max(axis=1, initial=0.0)
+        sure = candidates.score >= self.config.min_score
+        cosine, known = self._compare(candidates, sure & (overlap < ISOLATED_IOU))
+
+        evidence = motion_evidence(tracks.mean, tracks.covariance, candidates.xyah)
+        evidence += look_evidence(self.scale, cosine, known, overlap)
+        evidence[tracks.class_id[:, None] != candidates.class_id] = -np.inf
+        rows, columns = self._choose(evidence, sure)
+        self._learn_scale(candidates, rows, columns, cosine, known, overlap)
+        self._absorb(candidates, rows, columns, overlap)
+
+        free = unmatched(len(candidates), columns)
+        free = free[candidates.score[free] >= self.config.new_score]
+        free = free[crossing[np.ix_(free, columns)].max(axis=1, initial=0.0) < DUPLICATE_IOU]
+        self._drop()
+        self._start(candidates, free, confirmed=frame == 0)
+        self._widen_scene(candidates)
+        return self._report(frame)
+
+    def _predict(self, seconds: float) -> None:
+        tracks = self._tracks
+        # A lost object keeps its path but not its change of size, which would blow its box up.
+        tracks.mean[tracks.seen < self._clock - 1.5 * seconds, 6:] = 0.0
+        tracks.mean, tracks.covariance = kalman.predict(tracks.mean, tracks.covariance, NOISE_FRAME_RATE * seconds)
+        tracks.mean[:, kalman.HEIGHT] = np.maximum(tracks.mean[:, kalman.HEIGHT], 1.0)
+        tracks.mean[:, kalman.ASPECT] = np.maximum(tracks.mean[:, kalman.ASPECT], 0.05)
+
+    def _compare(self, candidates: Candidates, alone: BoolArray) -> tuple[Floats, BoolArray]:
+        """Return ``(T, N)`` cosines of looks and whether both are known; learn from the boxes that stand ``alone``."""
+        shape = (len(self._tracks), len(candidates))
+        if candidates.embedding is None:
+            return np.zeros(shape), np.zeros(shape, bool)
+        if self._tracks.look.shape[1] == 0:  # the first embeddings of the video
+            self._tracks = replace(self._tracks, look=np.zeros((len(self._tracks), candidates.embedding.shape[1])))
+        has_look = np.asarray(candidates.embedding.any(axis=1))
+        chosen = np.flatnonzero(alone & has_look)
+        strongest = chosen[np.argsort(-candidates.score[chosen], kind="stable")]
+        self.scale.observe_frame(candidates.embedding[strongest])
+        known = (self._tracks.looks > 0)[:, None] & has_look[None, :]
+        return self._tracks.look @ candidates.embedding.T, known
+
+    def _choose(self, evidence: Floats, sure: BoolArray) -> tuple[IntArray, IntArray]:
+        """Pair tracks with sure detections, then the tracks that remain with unsure ones."""
+        first, second = np.flatnonzero(sure), np.flatnonzero(~sure)
+        rows, columns = assign(-evidence[:, first], 0.0)
+        left = unmatched(len(evidence), rows)
+        more_rows, more_columns = assign(-evidence[np.ix_(left, second)], 0.0)
+        return np.concatenate([rows, left[more_rows]]), np.concatenate([first[columns], second[more_columns]])
+
+    def _learn_scale(
+        self, candidates: Candidates, rows: IntArray, columns: IntArray, cosine: Floats, known: BoolArray, overlap: Floats
+    ) -> None:
+        """Take pairs that motion alone makes certain as views of one object."""
+        predicted = xyah_to_xyxy(self._tracks.mean[rows, :4])
+        certain = (
+            known[rows, columns]
+            & (self._tracks.hits[rows] >= SURE_HITS)
+            & (overlap[columns] < ISOLATED_IOU)
+            & (iou_pairs(predicted, candidates.xyxy[columns]) > SURE_IOU)
+        )
+        self.scale.observe_same(cosine[rows[certain], columns[certain]])
+
+    def _absorb(self, candidates: Candidates, rows: IntArray, columns: IntArray, overlap: Floats) -> None:
+        """Correct every matched track with its detection."""
+        tracks = self._tracks
+        tracks.mean[rows], tracks.covariance[rows] = kalman.update(
+            tracks.mean[rows], tracks.covariance[rows], candidates.xyah[columns], MEASUREMENT_NOISE
+        )
+        tracks.hits[rows] += 1
+        tracks.seen[rows] = self._clock
+        tracks.score[rows] = candidates.score[columns]
+        tracks.confirmed[rows] |= tracks.hits[rows] >= self.config.min_hits
+        if candidates.embedding is None:
+            return
+        seen = (overlap[columns] < ISOLATED_IOU) & candidates.embedding[columns].any(axis=1)
+        rows, columns = rows[seen], columns[seen]
+        share = np.maximum(NEW_LOOK_SHARE, 1 / (tracks.looks[rows] + 1))[:, None]
+        running = (1 - share) * tracks.look[rows] + share * candidates.embedding[columns]
+        tracks.look[rows] = running / np.maximum(np.linalg.norm(running, axis=1, keepdims=True), 1e-9)
+        tracks.looks[rows] += 1
+
+    def _drop(self) -> None:
+        """Forget tentative tracks that were missed once, and tracks lost for too long."""
+        tracks = self._tracks
+        missing = self._clock - tracks.seen
+        kept = np.where(tracks.confirmed, missing <= self.config.lost_seconds, missing <= 0)
+        if not kept.all():
+            self._tracks = tracks.select(kept)
+
+    def _start(self, candidates: Candidates, chosen: IntArray, *, confirmed: bool) -> None:
+        count = len(chosen)
+        if count == 0:
+            return
+        mean, covariance = kalman.initiate(candidates.xyah[chosen])
+        dim = self._tracks.look.shape[1]
+        look = np.zeros((count, dim)) if candidates.embedding is None else candidates.embedding[chosen].astype(np.float64)
+        started = _Table(
+            track_id=np.arange(self._next_id, self._next_id + count),
+            class_id=candidates.class_id[chosen],
+            score=candidates.score[chosen],
+            mean=mean,
+            covariance=covariance,
+            look=look,
+            looks=np.asarray(look.any(axis=1), np.int64),
+            hits=np.ones(count, np.int64),
+            seen=np.full(count, self._clock),
+            confirmed=np.full(count, confirmed or self.config.min_hits <= 1),
+        )
+        self._next_id += count
+        self._tracks = self._tracks.extended(started)
+
+    def _widen_scene(self, candidates: Candidates) -> None:
+        """Remember where boxes have been seen: outside, a hidden object has left."""
+        if len(candidates):
+            self._lowest = np.minimum(self._lowest, candidates.xyxy[:, :2].min(axis=0))
+            self._highest = np.maximum(self._highest, candidates.xyxy[:, 2:].max(axis=0))
+
+    def _report(self, frame: int) -> Tracks:
+        tracks = self._tracks
+        missing = self._clock - tracks.seen
+        centre = tracks.mean[:, :2]
+        hidden = (missing > 0) & (missing <= self.config.max_hidden_seconds + 1e-9) & (tracks.hits >= HIDDEN_HITS)
+        hidden &= ((centre > self._lowest) & (centre < self._highest)).all(axis=1)
+        shown = np.flatnonzero(tracks.confirmed & ((missing <= 0) | hidden))
+        return Tracks(
+            frame,
+            tracks.track_id[shown],
+            xyah_to_xyxy(tracks.mean[shown, :4]).astype(np.float32),
+            tracks.score[shown].astype(np.float32),
+            tracks.class_id[shown],
+            hidden[shown],
+        )
+
+
+def _empty_table() -> _Table:
+    whole, real = np.zeros(0, np.int64), np.zeros(0)
+    states = np.zeros((0, 8)), np.zeros((0, 3, 4))
+    return _Table(whole, whole, real, *states, np.zeros((0, 0)), whole, whole, real, np.zeros(0, np.bool_))
