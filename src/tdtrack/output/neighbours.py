@@ -56,4 +56,4 @@ def from_supervision(found: sv.Detections) -> Detections:
         rows = np.asarray(embedding, np.float32)
         length = np.linalg.norm(rows, axis=-1, keepdims=True)
         embedding = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
-    return Detections(found.xyxy, score, kind, embedding)
+    return Detections(np.asarray(found.xyxy, np.float32), score, kind, embedding)
