@@ -68,7 +68,7 @@ def calibrate_model(
     """Fit the tracker to the embeddings and store the result in the model file; a model that carries one is left as it is.
 
     Two boxes of one image are different objects; a box and the same box scaled, mirrored, moved and lit otherwise are the
-    same. The ceiling is where the two kinds of pairs part; the statistics are what "evidence" starts from
+    same. The ceiling lies halfway between the two kinds of pairs; the statistics are what "evidence" starts from
     (``tdtrack.association.calibration``).
 
     Args:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tdtrack.association import calibration
-from tdtrack.association.calibration import appearance_ceiling, balanced_distance, cosine_statistics, different_pairs
+from tdtrack.association.calibration import appearance_ceiling, cosine_statistics, different_pairs, middle_distance
 from tdtrack.errors import ShapeError
 
 
@@ -37,29 +37,15 @@ def test_rows_must_pair_up() -> None:
         different_pairs(np.eye(4, dtype=np.float32), np.arange(3))
 
 
-def test_a_gap_is_cut_in_its_middle() -> None:
-    assert balanced_distance(np.array([0.1, 0.05, 0.2]), np.array([0.6, 0.4])) == pytest.approx(0.3)
-
-
-def test_overlapping_pairs_err_equally_often() -> None:
-    random = np.random.default_rng(0)
-    same, different = random.normal(0.2, 0.1, 4000), random.normal(0.6, 0.1, 500)
-    at = balanced_distance(same, different)
-    assert at == pytest.approx(0.4, abs=0.02)
-    assert abs((same >= at).mean() - (different < at).mean()) <= 1 / 500
-
-
-def test_the_balance_ignores_how_many_pairs_there_are() -> None:
-    same, different = np.array([0.1, 0.2, 0.5]), np.array([0.3, 0.6, 0.9])
-    assert balanced_distance(same, np.repeat(different, 10)) == pytest.approx(balanced_distance(same, different))
-
-
-def test_all_distances_alike() -> None:
-    assert balanced_distance(np.full(3, 0.2), np.full(2, 0.2)) == pytest.approx(0.2)
+def test_the_middle_lies_halfway_between_the_typical_pairs_whatever_their_numbers() -> None:
+    same, different = np.array([0.05, 0.1, 0.9]), np.array([0.1, 0.6, 0.8, 1.5, 0.5])
+    assert middle_distance(same, different) == pytest.approx((0.1 + 0.6) / 2)
+    assert middle_distance(np.repeat(same, 10), different) == pytest.approx((0.1 + 0.6) / 2)
+    assert middle_distance(same[::-1], different[::-1]) == pytest.approx((0.1 + 0.6) / 2)
 
 
 def test_ceiling_by_hand() -> None:
-    # Middle of the gap 0.3; motion of a right match averages 4.
+    # Halfway 0.3; motion of a right match averages 4.
     assert appearance_ceiling(np.array([0.2]), np.array([0.4])) == pytest.approx(0.98 * 0.3 + 0.02 * 4)
     assert appearance_ceiling(np.array([0.2]), np.array([0.4]), appearance_weight=1.0) == pytest.approx(0.3)
 

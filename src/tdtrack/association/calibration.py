@@ -17,7 +17,7 @@ from tdtrack.config import AssociationConfig
 from tdtrack.errors import ShapeError
 from tdtrack.types import FloatArray, IntArray
 
-__all__ = ["appearance_ceiling", "balanced_distance", "cosine_statistics", "different_pairs"]
+__all__ = ["appearance_ceiling", "cosine_statistics", "different_pairs", "middle_distance"]
 
 PAIRS_AT_ONCE = 65_536
 """Pairs compared in one step; bounds memory to two blocks of this many embeddings."""
@@ -58,31 +58,24 @@ def different_pairs(embedding: NDArray[Any], image_index: IntArray) -> FloatArra
     return distance
 
 
-def balanced_distance(same: NDArray[Any], different: NDArray[Any]) -> float:
-    """Find the distance that errs equally often on both sides.
+def middle_distance(same: NDArray[Any], different: NDArray[Any]) -> float:
+    """Find the distance halfway between the typical view of the same object and the typical other object.
+
+    Where errors on both sides balance lies lower, and lower than tracks need: views that augmentation makes are easier than an
+    object's next appearance.
 
     Args:
         same: ``(S,)`` cosine distances between views of the same object.
         different: ``(P,)`` cosine distances between different objects.
 
     Returns:
-        The distance at which the share of ``same`` at or above it and the share of ``different`` below it are closest;
-        the middle of all such distances, so the middle of the gap where the two do not overlap.
+        The mean of the two medians.
 
     Raises:
         ShapeError: one of the two is empty or not finite.
     """
     _check_pairs(same, different)
-    # Both shares are constant between neighbouring distances, so the stretches between them are all there is to try.
-    edges = np.unique(np.concatenate([np.ravel(same), np.ravel(different)]).astype(np.float64))
-    if len(edges) == 1:
-        return float(edges[0])
-    middle = (edges[:-1] + edges[1:]) / 2
-    missed = 1 - np.searchsorted(np.sort(np.ravel(same)), middle) / same.size
-    false = np.searchsorted(np.sort(np.ravel(different)), middle) / different.size
-    gap = np.abs(missed - false)
-    best = np.flatnonzero(gap <= gap.min() + 1e-12)
-    return float((edges[best[0]] + edges[best[-1] + 1]) / 2)
+    return float(np.median(same) + np.median(different)) / 2
 
 
 def appearance_ceiling(
@@ -90,9 +83,8 @@ def appearance_ceiling(
 ) -> float:
     """Choose ``max_appearance_cost`` for an embedding space.
 
-    The rule: take the cosine distance that calls as many same pairs different as different pairs the same, weigh it as
-    the tracker does, and add what the motion of a right match costs on average, so that the ceiling cuts appearance
-    where the two kinds of pairs part.
+    The rule: take the cosine distance halfway between the typical same and the typical different pair, weigh it as the tracker
+    does, and add what the motion of a right match costs on average.
 
     Args:
         same: ``(S,)`` cosine distances between views of the same object, for instance a crop and its augmented view.
@@ -108,7 +100,7 @@ def appearance_ceiling(
     Source:
         Ours; the paper re-tunes the ceiling but does not say how (Sec. 3.5).
     """
-    return appearance_weight * balanced_distance(same, different) + (1 - appearance_weight) * MEAN_SQUARED_MAHALANOBIS
+    return appearance_weight * middle_distance(same, different) + (1 - appearance_weight) * MEAN_SQUARED_MAHALANOBIS
 
 
 def cosine_statistics(same: NDArray[Any], different: NDArray[Any]) -> list[float]:
