@@ -27,7 +27,7 @@ contract: $(STAMP)          ## fails on an import that points up
 	$(BIN)/lint-imports
 
 unit: $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

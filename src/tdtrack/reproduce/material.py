@@ -200,7 +200,9 @@ class FolderMaterial:
 
     def data_key(self, data: Data) -> str:
         """Return a name that the boxes determine."""
-        return content_key([_fingerprint(source) for source in self.training(data, identities=False)])
+        return content_key(
+            [_fingerprint(source.annotations, source.images) for source in self.training(data, identities=False)]
+        )
 
     def teacher_key(self, name: str) -> str:
         """Return the published checkpoint's name."""
@@ -208,7 +210,8 @@ class FolderMaterial:
 
     def sequences_key(self) -> str:
         """Return a name that the boxes determine."""
-        return content_key(_fingerprint(self.held_out()))
+        held_out = self.held_out()
+        return content_key(_fingerprint(held_out.annotations, held_out.images))
 
     def training(self, data: Data, *, identities: bool) -> list[DataSource]:
         """Return the paper's data sets.
@@ -254,5 +257,5 @@ class FolderMaterial:
 
 
 @cache
-def _fingerprint(source: DataSource) -> str:
-    return load_dataset(source.annotations, source.images).fingerprint()
+def _fingerprint(annotations: str, images: str) -> str:
+    return load_dataset(annotations, images).fingerprint()
