@@ -75,7 +75,10 @@ def test_public_names_exist_and_load_lazily() -> None:
 def test_all_lists_name_what_is_there() -> None:
     checked = 0
     for module in pkgutil.walk_packages([str(SOURCE)], "tdtrack."):
-        loaded = importlib.import_module(module.name)
+        try:
+            loaded = importlib.import_module(module.name)
+        except errors.MissingExtraError:  # an engine whose package is not installed here
+            continue
         for name in getattr(loaded, "__all__", []):
             assert hasattr(loaded, name), f"{module.name}.__all__ names {name}"
             checked += 1
