@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
 from tdtrack.errors import OutputError
 
-__all__ = ["atomic_write", "reason_of"]
+__all__ = ["atomic_write", "once", "reason_of"]
 
 
 @overload
@@ -64,3 +65,12 @@ def atomic_write(path: Path | str, mode: Literal["w", "wb"] = "w") -> Iterator[I
 def reason_of(error: OSError) -> str:
     """Return the system's words for why a file operation failed, for instance "No space left on device"."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def once(path: Path, make: Callable[[], Any]) -> Any:
+    """Return what an earlier run left in a JSON file, or make it now and leave it there."""
+    if not path.is_file():
+        made = make()
+        with atomic_write(path, "w") as file:
+            json.dump(made, file, indent=2)
+    return json.loads(path.read_text(encoding="utf-8"))

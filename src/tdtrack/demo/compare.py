@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tdtrack.association import Tracker
 from tdtrack.config import AssociationConfig
@@ -15,7 +13,7 @@ from tdtrack.data import load_dataset
 from tdtrack.data.replay import read_detections_npz, write_detections_npz
 from tdtrack.evaluation.detection import average_precision
 from tdtrack.evaluation.tracking import evaluate_tracking
-from tdtrack.files import atomic_write
+from tdtrack.files import once
 from tdtrack.runtime.engine import Engine, load_engine
 from tdtrack.runtime.frames import Frame
 from tdtrack.runtime.pipeline import TrackSummary, track_detections, track_source
@@ -24,7 +22,7 @@ from tdtrack.runtime.two_stage import TwoStageEngine
 from tdtrack.teacher import Teacher
 from tdtrack.types import Detections, Tracks
 
-__all__ = ["MODES", "Mode", "compare", "once", "sequence_precision"]
+__all__ = ["MODES", "Mode", "compare", "sequence_precision"]
 
 MIN_SCORE = 0.4  # FairMOT's; a detector trained for minutes is seldom sure
 MAX_GATING_DISTANCE = 40.0  # FairMOT's 9.49 loses people when the camera shakes at 12 frames per second
@@ -46,16 +44,6 @@ MOTION = Mode("motion-only", "motion only", "motion")
 TWO_STAGE = Mode("two-stage", "two-stage (teacher on crops)", "fairmot", "teacher_max_appearance_cost")
 ONE_STAGE = Mode("one-stage", "one-stage (tdtrack)", "fairmot", "max_appearance_cost")
 MODES = (MOTION, TWO_STAGE, ONE_STAGE)
-
-
-def once(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what an earlier run left in ``path``, or make it now."""
-    if not path.is_file():
-        made = make()
-        with atomic_write(path, "w") as file:
-            json.dump(made, file, indent=2)
-    loaded: dict[str, Any] = json.loads(path.read_text())
-    return loaded
 
 
 def compare(sequences: list[Path], model: Path, teacher: Teacher, out: Path) -> dict[str, dict[str, float]]:

@@ -13,10 +13,10 @@ from rich.console import Console
 from tdtrack.calibrate import calibrate_model
 from tdtrack.data import load_dataset
 from tdtrack.data.walkers import WalkersConfig, write_world
-from tdtrack.demo.compare import compare, once, sequence_precision
+from tdtrack.demo.compare import compare, sequence_precision
 from tdtrack.demo.page import DemoResult, print_result, write_page
 from tdtrack.demo.settings import model_settings, teacher_settings
-from tdtrack.files import atomic_write
+from tdtrack.files import atomic_write, once
 from tdtrack.teacher import load_teacher
 from tdtrack.teacher.annotate import annotate
 from tdtrack.teacher.train import evaluate_reid, train_teacher

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tdtrack.config import AugmentConfig, DataSource, LossConfig, ModelConfig, OptimizerConfig, TeacherTrainConfig, TrainConfig
 from tdtrack.data.walkers import World
+from tdtrack.training.precision import native_precision
 
 __all__ = ["model_settings", "teacher_settings"]
 
@@ -35,7 +36,7 @@ def model_settings(world: World, out: Path, seed: int) -> TrainConfig:
         input_height=256,
         input_width=448,
         seed=seed,
-        precision="bf16-mixed" if _computes_bf16() else "32-true",
+        precision=native_precision(),
         validate_every=250,
         checkpoint_every=100,
         model=ModelConfig(
@@ -64,12 +65,3 @@ def model_settings(world: World, out: Path, seed: int) -> TrainConfig:
             ema_decay=0.97,
         ),
     )
-
-
-def _computes_bf16() -> bool:
-    """Whether this processor multiplies bfloat16 natively, which halves the training time; where it does not, it costs time."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags

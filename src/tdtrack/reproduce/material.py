@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from hashlib import sha256
@@ -18,7 +17,7 @@ from tdtrack.data.identities import write_identities
 from tdtrack.data.mot import find_sequences
 from tdtrack.data.walkers import WalkersConfig, World, withheld_identities, write_world
 from tdtrack.errors import DataError
-from tdtrack.files import atomic_write
+from tdtrack.files import once
 from tdtrack.reproduce.scale import Scale, apply_settings
 from tdtrack.reproduce.tables import Data
 from tdtrack.teacher import Teacher, load_teacher
@@ -26,7 +25,7 @@ from tdtrack.teacher.train import evaluate_reid, train_teacher
 from tdtrack.teacher.zoo import CHECKPOINTS
 from tdtrack.version import __version__
 
-__all__ = ["FolderMaterial", "Material", "WalkersMaterial", "content_key", "once"]
+__all__ = ["FolderMaterial", "Material", "WalkersMaterial", "content_key"]
 
 ARCHITECTURE = {"ResNet50": "resnet50", "ON-Small": "osnet_x0_25", "ON-Large": "osnet_ain_x1_0"}
 """Tab. 3's teachers; on walkers each is trained from scratch on the world's crops."""
@@ -85,15 +84,6 @@ def content_key(*content: Any) -> str:
     """Return a name for whatever these plain values determine; equal values have equal names."""
     text = json.dumps([__version__, *content], sort_keys=True, default=str)
     return sha256(text.encode()).hexdigest()[:12]
-
-
-def once(path: Path, make: Callable[[], Any]) -> Any:
-    """Return what an earlier run left in a JSON file, or make it now and leave it there."""
-    if not path.is_file():
-        made = make()
-        with atomic_write(path, "w") as file:
-            json.dump(made, file, indent=2)
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, eq=False)

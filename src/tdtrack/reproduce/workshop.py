@@ -15,8 +15,9 @@ from tdtrack.data.dataset import AnnotatedImage
 from tdtrack.errors import DataError
 from tdtrack.evaluation.detection import average_precision
 from tdtrack.evaluation.tracking import evaluate_tracking
+from tdtrack.files import once
 from tdtrack.model.checkpoint import MODEL_FILE
-from tdtrack.reproduce.material import Material, content_key, once
+from tdtrack.reproduce.material import Material, content_key
 from tdtrack.reproduce.scale import Scale, apply_settings
 from tdtrack.reproduce.tables import Row
 from tdtrack.runtime.engine import Engine, load_engine
