@@ -37,7 +37,7 @@ def model_settings(world: World, out: Path, seed: int) -> TrainConfig:
         input_width=448,
         seed=seed,
         precision=native_precision(),
-        validate_every=250,
+        validate_every=360,
         checkpoint_every=100,
         model=ModelConfig(
             backbone="test_resnet",
@@ -50,7 +50,7 @@ def model_settings(world: World, out: Path, seed: int) -> TrainConfig:
             norm_momentum=0.05,
         ),
         loss=LossConfig(class_weight=2.0, embedding_weight=5.0),  # in minutes, the paper's 1 and 10 would cost detection
-        augment=AugmentConfig(min_scale=0.8, max_scale=1.3, brightness=0.2, contrast=0.2),
+        augment=AugmentConfig(min_scale=0.85, max_scale=1.2, brightness=0.2, contrast=0.2),
         optimizer=OptimizerConfig(
             algorithm="adamw",
             learning_rate=2e-3,
@@ -59,7 +59,7 @@ def model_settings(world: World, out: Path, seed: int) -> TrainConfig:
             warmup_learning_rate=1e-4,
             weight_decay=0.02,
             warmup_steps=50,
-            steps=650,
+            steps=720,
             batch_size=8,
             max_gradient_norm=10.0,
             ema_decay=0.97,
