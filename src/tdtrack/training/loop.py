@@ -11,6 +11,7 @@ from tdtrack.errors import ConfigError
 from tdtrack.model import read_metadata
 from tdtrack.model.checkpoint import MODEL_FILE
 from tdtrack.training.log import MetricsLog, ProgressLine
+from tdtrack.training.memory import keep_freed_memory
 from tdtrack.training.session import Session
 from tdtrack.training.signals import StopRequest
 from tdtrack.training.state import check_same_run, plain_settings
@@ -44,6 +45,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
     if final.is_file():
         check_same_run(final, read_metadata(final).get("settings", {}), plain_settings(config))
         return final
+    keep_freed_memory()
     session = Session(config)
     if session.run.step < config.optimizer.steps:
         _loop(session, config, progress=progress and session.leads)
