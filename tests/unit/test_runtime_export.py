@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,12 +286,36 @@ def test_engines_refuse_what_they_cannot_do(name: str, settings: dict[str, Any],
 
 
 def test_bf16_is_refused_where_it_would_be_fp32_in_disguise(run_folder: Path) -> None:
-    openvino = pytest.importorskip("openvino", reason="needs the extra tdtrack[openvino]")
-    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    needs("openvino")
+    if dict(torch.cpu.get_capabilities()).get("avx512_bf16"):
         assert load_engine(run_folder / "model.onnx", engine="openvino", precision="bf16").label.endswith("bf16")
     else:
         with pytest.raises(ConfigError, match="bf16 cannot be used"):
             load_engine(run_folder / "model.onnx", engine="openvino", precision="bf16")
+
+
+TWO_ENGINES = """
+import gc, signal, sys
+import numpy as np
+from tdtrack.runtime.engine import load_engine
+
+engines = [load_engine(sys.argv[1], engine="openvino", device="cpu") for _ in range(2)]
+for _ in range(2):
+    engines.pop(0)
+    gc.collect()
+freed = [np.ones(100_000) for _ in range(200)]
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_two_openvino_engines_is_a_keyboard_interrupt(run_folder: Path) -> None:
+    needs("openvino")
+    command = [sys.executable, "-c", TWO_ENGINES, str(run_folder / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_torch_in_bf16_is_near(run_folder: Path) -> None:

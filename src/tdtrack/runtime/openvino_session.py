@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class OpenVinoSession:
             WeightsError: the file is damaged, or not a tdtrack model.
             ConfigError: the device or the precision cannot be had.
         """
-        core = openvino.Core()
+        core = _core()
         where = (device or "cpu").upper()
         if where.partition(".")[0] not in core.available_devices and where not in core.available_devices:
             raise ConfigError(
@@ -90,6 +91,17 @@ class OpenVinoSession:
         except RuntimeError as error:
             raise ShapeError(f"OpenVINO failed on images of shape {images.shape} ({_first_line(error)})") from error
         return {name: values[name] for name in self._names}
+
+
+@cache
+def _core() -> Any:
+    """Return the process's one core, never destroyed.
+
+    Every core gives the process an alternative signal stack and puts back, when it goes, the one that it found: of two that go
+    in the order they came, the second puts back the first's freed one, and the next signal, be it Ctrl-C, ends the process with
+    a segmentation fault (seen with OpenVINO 2026.4.1).
+    """
+    return openvino.Core()
 
 
 def _metadata(model: Any) -> dict[str, str]:
