@@ -59,8 +59,8 @@ class Tracker:
                 boxes without width or height take no part. Frames without detections must be passed too: time advances
                 with every call. Method "evidence" goes by motion alone where a frame or a row (zeros) has no embedding.
             elapsed: seconds since the last frame, where frames come at uneven times; ``None`` takes the frame rate's.
-            camera: ``(2, 3)`` affine map of the last frame's pixels to this frame's, for instance from
-                ``tdtrack.association.camera.CameraMotion``; ``None`` where the camera stands still.
+            camera: ``(2, 3)`` affine map of the last frame's pixels to this frame's, where the camera's motion is known;
+                ``None`` where it is not, or the camera stands still.
 
         Returns:
             The confirmed tracks of this frame, in order of id, with filtered boxes; empty where there are none.
