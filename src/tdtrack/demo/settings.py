@@ -54,7 +54,7 @@ def model_settings(world: World, out: Path, seed: int) -> TrainConfig:
         optimizer=OptimizerConfig(
             algorithm="adamw",
             learning_rate=2e-3,
-            embedding_learning_rate_scale=0.04,
+            embedding_learning_rate_scale=0.08,
             share_anchor_slots=True,
             warmup_learning_rate=1e-4,
             weight_decay=0.02,
