@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tdtrack.association import Tracker
+from tdtrack.association.gallery import TrackLooks, min_cosine_of
 from tdtrack.association.offline import refine
 from tdtrack.association.tracker import METHODS
 from tdtrack.benchmarks import scene_of
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError, DataError
+from tdtrack.files import atomic_write
 from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
 from tdtrack.types import Detections, Tracks
@@ -51,6 +54,8 @@ class TrackRequest:
         batch_size: frames the network takes at once.
         video: write the annotated video.
         offline: link and fill finished tracks; text files hold the result, the video shows what was known in each frame.
+        gallery: folder of known objects, ``NAME/*.jpg`` or ``NAME.jpg``; ``NAME.names.json`` says which track is whom.
+        enroll: add the tracks' looks to the gallery, nameless ones under new names, for other videos and cameras.
     """
 
     out: str
@@ -70,6 +75,8 @@ class TrackRequest:
     batch_size: int = 1
     video: bool = True
     offline: bool = False
+    gallery: str | None = None
+    enroll: bool = False
 
 
 def association_for(
@@ -117,7 +124,13 @@ def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
     """
     if (request.source is None) == (request.detections is None):
         raise ConfigError("pass either a SOURCE or --detections FILE.npz")
+    if request.enroll and request.gallery is None:
+        raise ConfigError("--enroll adds to a gallery; name its folder with --gallery DIR")
+    if request.gallery is not None and request.offline:
+        raise ConfigError("--gallery names the tracks as they were found, and --offline joins them anew; leave one out")
     if request.detections is not None:
+        if request.gallery is not None:
+            raise ConfigError("--gallery compares with photos, which needs the model: track a SOURCE, not saved detections")
         return _track_saved(request, request.detections, overrides)
     return _track_source(request, str(request.source), _load(request, overrides), overrides)
 
@@ -184,6 +197,7 @@ def _track_source(
     tracker = Tracker(config, frame_rate=source.frame_rate)
     out = Path(request.out)
     history = _History(config.floor) if request.offline else None
+    naming = None if request.gallery is None else _Naming(Path(request.gallery), engine, config, enroll=request.enroll)
     summary = track_source(
         source,
         engine,
@@ -193,8 +207,10 @@ def _track_source(
         video_path=out / f"{name or source.name}.mp4" if request.video else None,
         max_frames=request.max_frames,
         batch_size=request.batch_size,
-        on_frame=history,
+        on_frame=history or naming,
     )
+    if naming is not None:
+        summary = replace(summary, files=(*summary.files, *naming.write(out / f"{name or source.name}.names.json")))
     if history is not None:
         refined = history.refined(summary.frames, tracker.frame_rate)
         with (
@@ -225,6 +241,38 @@ class _History:
         nothing = Detections.empty(), Tracks(0, none, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), none)
         kept = [self._frames.get(index, nothing) for index in range(frames)]
         return refine([tracks for _, tracks in kept], [detections for detections, _ in kept], frame_rate)
+
+
+class _Naming:
+    """Says in the end which track is whom."""
+
+    def __init__(self, folder: Path, engine: Engine, config: AssociationConfig, *, enroll: bool) -> None:
+        from tdtrack.runtime.enrolment import LOOKS_FILE, read_gallery
+
+        self._looks_path = folder / LOOKS_FILE
+        self._gallery = read_gallery(folder, engine)
+        self._min_cosine = min_cosine_of(config.cosine_statistics)
+        self._floor = config.floor
+        self._enroll = enroll
+        self._looks = TrackLooks()
+
+    def __call__(self, _: Frame, detections: Detections, tracks: Tracks) -> None:
+        """Take in one frame."""
+        self._looks.observe(detections.select(detections.score >= self._floor), tracks)
+
+    def write(self, path: Path) -> list[Path]:
+        """Write names by track id, and the gallery where it grows; returns the files."""
+        named = self._looks.names(self._gallery, self._min_cosine)
+        entries = {key: {"name": name, "cosine": round(cosine, 4)} for key, (name, cosine) in named.items()}
+        written = [path]
+        if self._enroll:
+            fresh = self._looks.enroll(self._gallery, named)
+            entries |= {key: {"name": name, "cosine": None} for key, name in fresh.items()}
+            self._gallery.save(self._looks_path)
+            written.append(self._looks_path)
+        with atomic_write(path) as file:
+            json.dump(dict(sorted(entries.items())), file, indent=1, ensure_ascii=False)
+        return written
 
 
 def _load(request: TrackRequest, overrides: dict[str, Any]) -> tuple[Engine, dict[str, Any]]:

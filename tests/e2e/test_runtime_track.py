@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -23,7 +24,7 @@ from tdtrack.config import AssociationConfig, ModelConfig
 from tdtrack.errors import ConfigError, DataError, OutputError
 from tdtrack.model import JointModel, save_model
 from tdtrack.runtime import TrackSummary, TwoStageEngine, load_engine, open_source, track_source
-from tdtrack.track import TrackRequest, track_sequences
+from tdtrack.track import TrackRequest, run_track, track_sequences
 from tdtrack.types import FloatArray, Image
 
 EVERYTHING = AssociationConfig(method="fairmot", min_score=0.0)
@@ -215,3 +216,34 @@ def test_an_exported_file_tracks_a_video_without_torch(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert "engine: " in done.stdout and "12 frames" in done.stdout
         check_results(tmp_path / engine, "clip", 12)
+
+
+def test_a_gallery_names_the_tracks_of_the_next_video(tmp_path: Path, model: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", moving_squares(12))
+    gallery = tmp_path / "people"
+    settings = {"min_score": 0.0, "min_low_score": 0.0, "min_hits": 1}
+    known = {"source": str(video), "model": str(model), "device": "cpu", "video": False, "gallery": str(gallery)}
+
+    first = run_track(TrackRequest(out=str(tmp_path / "one"), enroll=True, **known), settings)
+    names = json.loads((tmp_path / "one" / "a.names.json").read_text())
+    assert names and all(entry["name"].startswith("object-") and entry["cosine"] is None for entry in names.values())
+    assert {tmp_path / "one" / "a.names.json", gallery / "looks.npz"} <= set(first.files)
+
+    run_track(TrackRequest(out=str(tmp_path / "two"), **known), settings)
+    again = json.loads((tmp_path / "two" / "a.names.json").read_text())
+    assert again.keys() == names.keys()
+    assert all(entry["cosine"] == pytest.approx(1.0, abs=1e-3) for entry in again.values())
+    assert {key: entry["name"] for key, entry in again.items()} == {key: entry["name"] for key, entry in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"source": "a.mp4", "enroll": True}, "--enroll adds to a gallery"),
+        ({"source": "a.mp4", "gallery": "g", "offline": True}, "leave one out"),
+        ({"detections": "a.npz", "gallery": "g"}, "not saved detections"),
+    ],
+)
+def test_a_gallery_that_could_not_work_is_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        run_track(TrackRequest(out="x", **settings), {})

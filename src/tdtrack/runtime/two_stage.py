@@ -36,7 +36,7 @@ class TwoStageEngine:
     Attributes:
         classes: of the detector.
         embedding_dim: D_t.
-        metadata: of the detector.
+        metadata: of the detector, and under ``"embedded_by"`` the fingerprint of a teacher that has one.
     """
 
     def __init__(self, detector: Engine, teacher: Embedder, *, min_embed_score: float = 0.0) -> None:
@@ -55,7 +55,8 @@ class TwoStageEngine:
             raise ConfigError(f"min_embed_score is {min_embed_score}; it must lie in [0, 1]")
         self.classes = detector.classes
         self.embedding_dim: int | None = teacher.dim
-        self.metadata: Mapping[str, Any] = detector.metadata
+        mark = getattr(teacher, "fingerprint", None)
+        self.metadata: Mapping[str, Any] = {**detector.metadata, **({} if mark is None else {"embedded_by": mark})}
         self._detector = detector
         self._teacher = teacher
         self._min_score = min_embed_score

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from tdtrack.association.gallery import Gallery
+from tdtrack.errors import ConfigError, DataError
+from tdtrack.runtime.enrolment import LOOKS_FILE, read_gallery
+from tdtrack.types import Detections, Image
+
+GREY = 114
+
+
+class ColourEngine:
+    """Finds what is not grey, if it does not fill the picture, and embeds its mean colour."""
+
+    classes = ("thing",)
+    embedding_dim: int | None = 3
+
+    def __init__(self, **metadata: Any) -> None:
+        self.metadata: dict[str, Any] = metadata
+
+    def __call__(self, frame: Image) -> Detections:
+        rows, columns = np.nonzero((np.abs(frame.astype(int) - GREY) > 20).any(axis=2))
+        if len(rows) == 0 or len(rows) == frame.shape[0] * frame.shape[1]:
+            return Detections.empty(3)
+        box = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        look = frame[rows, columns].mean(axis=0)
+        small = [0, 0, 2, 2]
+        return Detections([small, box], [0.9, 0.8], [0, 0], np.stack([[0, 0, 1], look / np.linalg.norm(look)]))
+
+
+class Blind(ColourEngine):
+    embedding_dim: ClassVar[int | None] = None  # type: ignore[misc]
+
+
+def paint(path: Path, colour: tuple[int, int, int], *, tight: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full((40, 30, 3), GREY, np.uint8)
+    pixels[slice(None) if tight else slice(10, 30), slice(None) if tight else slice(8, 22)] = colour
+    PillowImage.fromarray(pixels).save(path)
+
+
+def test_folders_and_files_name_whom_they_show(tmp_path: Path) -> None:
+    paint(tmp_path / "anna" / "1.png", (255, 0, 0))
+    paint(tmp_path / "anna" / "2.png", (0, 255, 0))
+    paint(tmp_path / "ben.png", (255, 255, 0), tight=True)
+    (tmp_path / "notes.txt").write_text("not a photo")
+    gallery = read_gallery(tmp_path, ColourEngine())
+    assert set(gallery.names) == {"anna", "ben"}
+    np.testing.assert_allclose(gallery.looks("anna"), [[1, 0, 0], [0, 1, 0]], atol=1e-6)
+    np.testing.assert_allclose(gallery.looks("ben"), [[0.5**0.5, 0.5**0.5, 0]], atol=1e-6)
+
+
+def test_what_earlier_videos_taught_is_read_too_but_only_of_one_model(tmp_path: Path) -> None:
+    gallery = read_gallery(tmp_path / "new", ColourEngine(seed=1))
+    assert len(gallery) == 0
+    gallery.add("object-1", [0.0, 0.0, 1.0])
+    gallery.save(tmp_path / "new" / LOOKS_FILE)
+    assert read_gallery(tmp_path / "new", ColourEngine(seed=1, appearance={"x": 1})).names == ("object-1",)
+    with pytest.raises(DataError, match="another model"):
+        read_gallery(tmp_path / "new", ColourEngine(seed=2))
+
+
+def test_what_cannot_be_a_gallery_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="gives none"):
+        read_gallery(tmp_path, Blind())
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(DataError, match="is not a folder"):
+        read_gallery(tmp_path / "file", ColourEngine())
+    PillowImage.fromarray(np.full((9, 9, 3), GREY, np.uint8)).save(tmp_path / "fog.png")
+    with pytest.raises(DataError, match=r"fog\.png: the model finds nothing"):
+        read_gallery(tmp_path, ColourEngine())
+    (tmp_path / "fog.png").write_bytes(b"broken")
+    with pytest.raises(DataError, match=r"fog\.png"):
+        read_gallery(tmp_path, ColourEngine())
+
+
+def test_an_empty_gallery_can_be_saved(tmp_path: Path) -> None:
+    Gallery(space="s").save(tmp_path / LOOKS_FILE)
+    assert len(Gallery.load(tmp_path / LOOKS_FILE)) == 0
