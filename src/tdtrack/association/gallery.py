@@ -206,7 +206,8 @@ class TrackLooks:
         overlap = iou(tracks.xyxy, detections.xyxy)
         nearest = overlap.argmax(axis=1)
         alone = crossing.max(axis=1) < ISOLATED_IOU
-        useful = (overlap.max(axis=1) > SAME_BOX_IOU) & alone[nearest] & detections.embedding.any(axis=1)[nearest]
+        has_look = np.asarray(detections.embedding.any(axis=1))
+        useful = (overlap.max(axis=1) > SAME_BOX_IOU) & alone[nearest] & has_look[nearest]
         for row, track_id in enumerate(tracks.track_id.tolist()):
             seen = self.tracks.setdefault(
                 track_id, _Seen(tracks.frame_index, 0, np.zeros(detections.embedding.shape[1], np.float32))
