@@ -6,7 +6,7 @@ import ctypes
 
 __all__ = ["keep_freed_memory"]
 
-_TRIM_FROM, _MMAP_MAX = -1, -4  # M_TRIM_FROM and M_MMAP_MAX of glibc's malloc.h
+_TRIM_FROM, _MMAP_MAX = -1, -4  # their numbers in glibc's malloc.h
 _NEVER = 2**31 - 1
 
 
