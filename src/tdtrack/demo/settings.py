@@ -27,7 +27,7 @@ def teacher_settings(world: World, out: Path, seed: int) -> TeacherTrainConfig:
 
 
 def model_settings(world: World, out: Path, seed: int) -> TrainConfig:
-    """Return the demo's training: a small network that two cores train from scratch in about four minutes."""
+    """Return the demo's training: a small network that two cores train from scratch in about seven minutes."""
     stores = out / "embeddings"
     return TrainConfig(
         out=str(out / "run"),
