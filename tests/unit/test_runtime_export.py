@@ -299,6 +299,7 @@ import gc, signal, sys
 import numpy as np
 from tdtrack.runtime.engine import load_engine
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 engines = [load_engine(sys.argv[1], engine="openvino", device="cpu") for _ in range(2)]
 for _ in range(2):
     engines.pop(0)
