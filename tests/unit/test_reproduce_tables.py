@@ -109,3 +109,9 @@ def test_the_pace_of_training_is_that_of_a_whole_batch(tmp_path: Path, monkeypat
     assert pace.seconds_per_iteration(config) == pytest.approx(3.0 / 2 * 8)
     assert torch.equal(torch.get_rng_state(), before)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_pace_of_half_precision_is_measured_too(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, None)  # type: ignore[arg-type]
+    config = apply_settings(config, {"precision": "bf16-mixed", "accelerator": "cpu"})
+    assert pace.seconds_per_iteration(config) > 0  # the losses run the embedding head: outside autocast that raises

@@ -54,13 +54,14 @@ def walkers_scale() -> Scale:
             "model.subnet_width": 64,
             "model.embedding_width": 128,
             "model.norm_momentum": 0.05,
-            "augment.min_scale": 0.8,
-            "augment.max_scale": 1.3,
+            "augment.min_scale": 0.85,
+            "augment.max_scale": 1.2,
             "augment.brightness": 0.2,
             "augment.contrast": 0.2,
             "optimizer.algorithm": "adamw",
-            "optimizer.learning_rate": 1.5e-3,
-            "optimizer.embedding_learning_rate_scale": 0.05,
+            "optimizer.learning_rate": 2e-3,
+            "optimizer.embedding_learning_rate_scale": 0.08,
+            "optimizer.share_anchor_slots": True,
             "optimizer.warmup_learning_rate": 1e-4,
             "optimizer.weight_decay": 0.02,
             "optimizer.warmup_steps": 50,
@@ -69,13 +70,15 @@ def walkers_scale() -> Scale:
             "optimizer.max_gradient_norm": 10.0,
             "optimizer.ema_decay": 0.97,
         },
-        tracker={"min_score": 0.4, "max_gating_distance": 40.0, "max_lost_seconds": 3.0},
+        tracker={"method": "fairmot", "min_score": 0.4, "max_gating_distance": 40.0, "max_lost_seconds": 3.0},
     )
 
 
 def paper_scale() -> Scale:
     """Return the paper's setting of Tab. 1, for a folder of real data: our defaults with D_s = 512."""
-    return Scale(walkers=WalkersConfig(), teacher={}, train={"model.embedding_dim": 512}, tracker={"min_score": 0.5})
+    return Scale(
+        walkers=WalkersConfig(), teacher={}, train={"model.embedding_dim": 512}, tracker={"method": "fairmot", "min_score": 0.5}
+    )
 
 
 def apply_settings(record: Record, settings: Mapping[str, Any]) -> Record:
