@@ -36,7 +36,7 @@ def walkers_scale() -> Scale:
     """Return a world and trainings for two CPU cores: about ten minutes for a model of the default backbone.
 
     Source:
-        Our choice: the demo's settings, with the paper's D_s = 512 of Tab. 1.
+        Our choice: the demo's optimizer and augmentation, with the paper's loss weights, D_s = 512 of Tab. 1 and association.
     """
     return Scale(
         walkers=WalkersConfig(),
