@@ -26,17 +26,10 @@ if find_spec("onnx") is None:
     raise MissingExtraError("onnx", "train", "exporting a model")
 
 import onnx
-from onnx import ModelProto, TensorProto, helper
+from onnx import ModelProto, helper
 
-from tdtrack.runtime.graph import (
-    Anchors,
-    GraphBuilder,
-    HeadWeights,
-    add_detections,
-    add_lazy_embeddings,
-    pad_rows,
-    unit_rows,
-)
+from tdtrack.runtime.graph import GraphBuilder, add_outputs, unit_rows
+from tdtrack.runtime.joint_graph import Anchors, HeadWeights, add_detections, add_lazy_embeddings
 
 __all__ = ["OPSET", "build_model", "export_model"]
 
@@ -181,12 +174,7 @@ def _finish(
     logits, codes, *rest = (output.name for output in built.graph.output)
     graph = GraphBuilder()
     kept = add_detections(graph, logits, codes, len(config.classes), Anchors(anchors, height, width, MAX_LOG_SCALE), detect)
-    float32, int64, rows = TensorProto.FLOAT, TensorProto.INT64, detect.max_detections
-    columns: list[tuple[str, str, tuple[int, ...], int]] = [
-        (contract.BOXES, kept.xyxy, (4,), float32),
-        (contract.SCORES, kept.score, (), float32),
-        (contract.CLASSES, kept.class_id, (), int64),
-    ]
+    embeddings = None
     if embedding != "none":
         vectors = (
             add_lazy_embeddings(graph, rest, shapes, kept, _head_weights(model))
@@ -196,15 +184,9 @@ def _finish(
                 graph.op("GatherND", rest[0], graph.op("Concat", graph.column(kept.image), graph.column(kept.anchor), axis=1)),
             )
         )
-        columns.append((contract.EMBEDDINGS, vectors, (config.embedding_dim,), float32))
+        embeddings = (vectors, config.embedding_dim)
     batch = built.graph.input[0].type.tensor_type.shape.dim[0]
-    first: int | str = batch.dim_value or batch.dim_param
-    outputs = [helper.make_tensor_value_info(contract.COUNT, int64, [first])]
-    graph.nodes.append(helper.make_node("Identity", [kept.count], [contract.COUNT]))
-    for name, values, tail, dtype in columns:
-        padded = pad_rows(graph, values, kept.position, logits, rows, tail, dtype)
-        graph.nodes.append(helper.make_node("Identity", [padded], [name]))
-        outputs.append(helper.make_tensor_value_info(name, dtype, [first, rows, *tail]))
+    outputs = add_outputs(graph, kept, embeddings, logits, batch.dim_value or batch.dim_param, detect.max_detections)
     built.graph.node.extend(graph.nodes)
     built.graph.initializer.extend(graph.initializers)
     del built.graph.output[:]

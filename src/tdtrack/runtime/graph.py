@@ -1,22 +1,22 @@
-"""The part of an exported model that comes after the network: detections and their embeddings, as ONNX operators.
+"""The part of an exported model that comes after the network, as ONNX operators: suppression and the contract's outputs.
 
-It says once, for every engine, what ``model.detect`` and ``EmbeddingHead.lazily_at`` say in torch. Everything here is shape
-arithmetic and gathers over a few hundred rows; the network before it is traced from torch by ``tdtrack.runtime.export``.
+Everything here is shape arithmetic and gathers over a few hundred rows. What differs by network is in
+``tdtrack.runtime.joint_graph`` (our own) and ``tdtrack.frozen`` (anyone's).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from tdtrack.config import DetectConfig
-from tdtrack.types import FloatArray
+from tdtrack.runtime import contract
 
-__all__ = ["POST", "Anchors", "GraphBuilder", "HeadWeights", "Kept", "add_detections", "add_lazy_embeddings", "pad_rows"]
+__all__ = ["POST", "GraphBuilder", "Kept", "add_outputs", "add_suppression", "unit_rows"]
 
 POST = "tdtrack_post"
 """Prefix of every node and value made here; quantisation leaves them alone."""
@@ -63,23 +63,6 @@ class GraphBuilder:
 
 
 @dataclass(frozen=True)
-class Anchors:
-    """Where predictions stand.
-
-    Attributes:
-        xyxy: ``(N, 4)`` float32 anchor boxes in input pixels.
-        height: of the input, in pixels.
-        width: of the input, in pixels.
-        max_log_scale: largest growth that decoding believes.
-    """
-
-    xyxy: FloatArray
-    height: int
-    width: int
-    max_log_scale: float
-
-
-@dataclass(frozen=True)
 class Kept:
     """Names of what suppression kept, S rows over the whole batch, sorted by image and then best first.
 
@@ -102,32 +85,34 @@ class Kept:
     count: str
 
 
-def add_detections(
-    graph: GraphBuilder, class_logits: str, box_codes: str, num_classes: int, anchors: Anchors, config: DetectConfig
+def add_suppression(
+    graph: GraphBuilder,
+    scores: str,
+    boxes_of: Callable[[str], str],
+    num_boxes: int,
+    num_classes: int,
+    input_size: tuple[int, int],
+    config: DetectConfig,
 ) -> Kept:
-    """Add what ``select_detections`` does.
+    """Keep the best boxes of each class, whatever network gave them.
 
     Args:
         graph: grows.
-        class_logits: ``(B, N, K)``.
-        box_codes: ``(B, N, 4)`` as ``(dy, dx, dh, dw)``.
+        scores: ``(B, N * K)`` in ``[0, 1]``, classes of one box side by side.
+        boxes_of: adds the nodes that turn ``(B, k)`` box indices into ``(B, k, 4)`` corners y1, x1, y2, x2 in input pixels.
+        num_boxes: N.
         num_classes: K.
-        anchors: their boxes.
+        input_size: height and width of the input, in pixels.
         config: thresholds and caps.
 
     Returns:
         Names of what was kept.
-
-    Source:
-        Sec. 3.2; the cap before suppression from TensorFlow Model Garden's RetinaNet.
     """
-    candidates = min(config.pre_nms_top, len(anchors.xyxy) * num_classes)
-    scores = graph.reshape(graph.op("Sigmoid", class_logits), 0, -1)
+    candidates = min(config.pre_nms_top, num_boxes * num_classes)
     score, index = graph.op("TopK", scores, graph.constant([candidates]), outputs=2, axis=1)
     classes = graph.constant(num_classes)
     anchor, class_id = graph.op("Div", index, classes), graph.op("Mod", index, classes)
-    codes = graph.op("GatherND", box_codes, graph.op("Unsqueeze", anchor, graph.constant([2])), batch_dims=1)
-    yxyx = _decode(graph, codes, anchor, anchors)
+    yxyx = boxes_of(anchor)
     size = graph.op("Sub", *reversed(graph.op("Split", yxyx, outputs=2, axis=2, num_outputs=2)))
     smallest = graph.op("ReduceMin", size, graph.constant([2]), keepdims=0)
     has_area = graph.op("Greater", smallest, graph.constant(0, np.float32))
@@ -136,7 +121,7 @@ def add_detections(
     apart = graph.op(
         "Mul",
         graph.op("Cast", class_id, to=TensorProto.FLOAT),
-        graph.constant(max(anchors.height, anchors.width) + 1, np.float32),
+        graph.constant(max(input_size) + 1, np.float32),
     )
     moved = graph.op("Add", yxyx, graph.op("Unsqueeze", apart, graph.constant([2])))
     chosen = graph.op(
@@ -155,23 +140,8 @@ def add_detections(
         return str(graph.op("GatherND", value, where))
 
     xyxy = graph.op("Gather", pick(yxyx), graph.constant([1, 0, 3, 2]), axis=1)
-    position, count = _positions(graph, image, class_logits, config.max_detections)
+    position, count = _positions(graph, image, scores, config.max_detections)
     return Kept(image, position, pick(anchor), xyxy, pick(score), pick(class_id), count)
-
-
-def _decode(graph: GraphBuilder, codes: str, anchor: str, anchors: Anchors) -> str:
-    """Turn codes into ``(B, k, 4)`` boxes as y1, x1, y2, x2, inside the input."""
-    yxyx = anchors.xyxy[:, [1, 0, 3, 2]].astype(np.float64)
-    centre, side = (yxyx[:, :2] + yxyx[:, 2:]) / 2, yxyx[:, 2:] - yxyx[:, :2]
-    table = graph.constant(np.concatenate([centre, side], axis=1), np.float32)
-    centre_name, side_name = graph.op("Split", graph.op("Gather", table, anchor), outputs=2, axis=2, num_outputs=2)
-    shift, growth = graph.op("Split", codes, outputs=2, axis=2, num_outputs=2)
-    middle = graph.op("Add", centre_name, graph.op("Mul", shift, side_name))
-    growth = graph.op("Exp", graph.op("Min", growth, graph.constant(anchors.max_log_scale, np.float32)))
-    half = graph.op("Mul", graph.op("Mul", growth, side_name), graph.constant(0.5, np.float32))
-    corners = graph.op("Concat", graph.op("Sub", middle, half), graph.op("Add", middle, half), axis=2)
-    border = graph.constant([anchors.height, anchors.width] * 2, np.float32)
-    return str(graph.op("Min", graph.op("Max", corners, graph.constant(0, np.float32)), border))
 
 
 def _positions(graph: GraphBuilder, image: str, like: str, rows: int) -> tuple[str, str]:
@@ -186,135 +156,13 @@ def _positions(graph: GraphBuilder, image: str, like: str, rows: int) -> tuple[s
     return str(graph.op("Add", graph.op("Mul", image, graph.constant(rows)), rank)), str(count)
 
 
-@dataclass(frozen=True)
-class HeadWeights:
-    """The embedding head as arrays, in evaluation mode.
-
-    Attributes:
-        conv1: ``(W_e, C, 3, 3)``.
-        scale: ``(L, W_e)`` what each level's batch norm multiplies with.
-        shift: ``(L, W_e)`` and adds.
-        conv2: ``(A * D, W_e, 3, 3)``, slot-major.
-        bias2: ``(A * D,)``.
-        slots: A.
-    """
-
-    conv1: FloatArray
-    scale: FloatArray
-    shift: FloatArray
-    conv2: FloatArray
-    bias2: FloatArray
-    slots: int
-
-
-def add_lazy_embeddings(
-    graph: GraphBuilder, features: Sequence[str], level_shapes: Sequence[tuple[int, int]], kept: Kept, head: HeadWeights
-) -> str:
-    """Add what ``EmbeddingHead.lazily_at`` does, at the kept rows.
-
-    Args:
-        graph: grows.
-        features: the pyramid's ``(B, C, H_l, W_l)`` by level.
-        level_shapes: ``(H_l, W_l)`` by level.
-        kept: where.
-        head: the weights.
-
-    Returns:
-        ``(S, D)`` of unit length, S as in ``kept``.
-
-    Source:
-        Our choice; see ``EmbeddingHead.lazily_at``.
-    """
-    width = head.conv1.shape[0]
-    slot = graph.op("Mod", kept.anchor, graph.constant(head.slots))
-    cell = graph.op("Div", kept.anchor, graph.constant(head.slots))
-    level, index, inside = _neighbours(graph, cell, kept.image, level_shapes)
-    flat = [graph.reshape(graph.op("Transpose", name, perm=[0, 2, 3, 1]), 0, -1, head.conv1.shape[1]) for name in features]
-    cells = graph.reshape(graph.op("Concat", *flat, axis=1), -1, head.conv1.shape[1])
-
-    # Each of the 3x3 hidden cells sees 3x3 of the 5x5 cells: 81 gathered rows make one matrix product of the convolution.
-    seen = np.array([5 * (y + dy) + x + dx for y in range(3) for x in range(3) for dy in range(3) for dx in range(3)])
-    index, shown = (graph.op("Gather", name, graph.constant(seen), axis=1) for name in (index, inside))
-    patches = graph.op("Mul", graph.op("Gather", cells, index), graph.op("Unsqueeze", shown, graph.constant([2])))
-    patches = graph.reshape(patches, -1, 9, head.conv1[0].size)
-    kernel = graph.constant(head.conv1.transpose(2, 3, 1, 0).reshape(-1, width), np.float32)
-    hidden = graph.op("MatMul", patches, kernel)
-    scale, shift = (
-        graph.op("Unsqueeze", graph.op("Gather", graph.constant(table, np.float32), level), graph.constant([1]))
-        for table in (head.scale, head.shift)
-    )
-    hidden = graph.op("Relu", graph.op("Add", graph.op("Mul", hidden, scale), shift))
-    # The second convolution pads with zeros, not with what the first gives beyond the border.
-    centre = graph.op("Gather", inside, graph.constant([6, 7, 8, 11, 12, 13, 16, 17, 18]), axis=1)
-    hidden = graph.op("Mul", hidden, graph.op("Unsqueeze", centre, graph.constant([2])))
-    return _project(graph, graph.reshape(hidden, -1, 9 * width), slot, head)
-
-
-def _neighbours(graph: GraphBuilder, cell: str, image: str, level_shapes: Sequence[tuple[int, int]]) -> tuple[str, str, str]:
-    """Find the 5x5 cells around cells.
-
-    Returns:
-        ``(S,)`` level, ``(S, 25)`` row of each neighbour in the table of all cells of the batch (any row for those beyond the
-        border), and ``(S, 25)`` float32 1 inside the map, 0 beyond its border.
-    """
-    sizes = np.array([height * width for height, width in level_shapes])
-    ends = sizes.cumsum()
-    passed = graph.op("GreaterOrEqual", graph.column(cell), graph.constant(ends))
-    level = graph.op("ReduceSum", graph.op("Cast", passed, to=TensorProto.INT64), graph.constant([1]), keepdims=0)
-
-    def of_level(values: Any) -> str:
-        return graph.column(graph.op("Gather", graph.constant(values), level))
-
-    start, rows, columns = (
-        of_level(ends - sizes),
-        of_level([h for h, _ in level_shapes]),
-        of_level([w for _, w in level_shapes]),
-    )
-    within = graph.op("Sub", graph.column(cell), start)
-    y = graph.op("Add", graph.op("Div", within, columns), graph.constant(np.repeat(np.arange(-2, 3), 5)))
-    x = graph.op("Add", graph.op("Mod", within, columns), graph.constant(np.tile(np.arange(-2, 3), 5)))
-    zero, one = graph.constant(0), graph.constant(1)
-
-    def clamp(value: str, side: str) -> str:
-        return str(graph.op("Max", graph.op("Min", value, graph.op("Sub", side, one)), zero))
-
-    held_y, held_x = clamp(y, rows), clamp(x, columns)
-    inside = graph.op("And", graph.op("Equal", held_y, y), graph.op("Equal", held_x, x))
-    base = graph.op("Add", graph.op("Mul", graph.column(image), graph.constant(int(ends[-1]))), start)
-    index = graph.op("Add", base, graph.op("Add", graph.op("Mul", held_y, columns), held_x))
-    return str(level), str(index), str(graph.op("Cast", inside, to=TensorProto.FLOAT))
-
-
-def _project(graph: GraphBuilder, hidden: str, slot: str, head: HeadWeights) -> str:
-    """Apply the last convolution, each row with its slot's kernel, and scale to unit length.
-
-    Rows are sorted by slot, so that each kernel is multiplied where it lies: gathering one per row would copy them S times.
-    """
-    width = head.conv1.shape[0]
-    kernels = head.conv2.reshape(head.slots, -1, width, 3, 3).transpose(0, 3, 4, 2, 1).reshape(head.slots, 9 * width, -1)
-    biases = head.bias2.reshape(head.slots, -1)
-    rows, parts = [], []
-    for number in range(head.slots):
-        mine = graph.reshape(graph.op("NonZero", graph.op("Equal", slot, graph.constant(number))), -1)
-        product = graph.op("MatMul", graph.op("Gather", hidden, mine), graph.constant(kernels[number], np.float32))
-        rows.append(mine)
-        parts.append(graph.op("Add", product, graph.constant(biases[number], np.float32)))
-    sorted_rows, embedded = graph.op("Concat", *rows, axis=0), graph.op("Concat", *parts, axis=0)
-    back = graph.op("ScatterElements", sorted_rows, sorted_rows, _order_of(graph, sorted_rows), axis=0)
-    return unit_rows(graph, graph.op("Gather", embedded, back))
-
-
-def _order_of(graph: GraphBuilder, rows: str) -> str:
-    return str(graph.op("Range", graph.constant(0), graph.op("Squeeze", graph.side(rows, 0)), graph.constant(1)))
-
-
 def unit_rows(graph: GraphBuilder, rows: str) -> str:
     """Scale the rows of a matrix to unit length; a row of zeros stays."""
     length = graph.op("ReduceL2", rows, graph.constant([1]), keepdims=1)
     return str(graph.op("Div", rows, graph.op("Max", length, graph.constant(_UNIT_EPS, np.float32))))
 
 
-def pad_rows(graph: GraphBuilder, values: str, position: str, like: str, rows: int, tail: Sequence[int], dtype: int) -> str:
+def _pad_rows(graph: GraphBuilder, values: str, position: str, like: str, rows: int, tail: Sequence[int], dtype: int) -> str:
     """Spread ``(S, *tail)`` rows over ``(B, rows, *tail)``, zero where there is none.
 
     Args:
@@ -331,3 +179,36 @@ def pad_rows(graph: GraphBuilder, values: str, position: str, like: str, rows: i
     nothing = graph.op("ConstantOfShape", shape, value=helper.make_tensor("value", dtype, [1], [0]))
     spread = graph.op("ScatterND", nothing, graph.column(position), values)
     return graph.reshape(spread, -1, rows, *tail)
+
+
+def add_outputs(
+    graph: GraphBuilder, kept: Kept, embeddings: tuple[str, int] | None, like: str, batch: int | str, rows: int
+) -> list[ValueInfoProto]:
+    """Add the contract's outputs (``tdtrack.runtime.contract``).
+
+    Args:
+        graph: grows.
+        kept: what suppression kept.
+        embeddings: name of their ``(S, D)`` embeddings, and D; ``None`` where there are none.
+        like: a value whose first side is B.
+        batch: B, or the name of a side that is left open.
+        rows: M.
+
+    Returns:
+        The outputs, to be declared by the graph.
+    """
+    float32, int64 = TensorProto.FLOAT, TensorProto.INT64
+    columns: list[tuple[str, str, tuple[int, ...], int]] = [
+        (contract.BOXES, kept.xyxy, (4,), float32),
+        (contract.SCORES, kept.score, (), float32),
+        (contract.CLASSES, kept.class_id, (), int64),
+    ]
+    if embeddings is not None:
+        columns.append((contract.EMBEDDINGS, embeddings[0], (embeddings[1],), float32))
+    outputs = [helper.make_tensor_value_info(contract.COUNT, int64, [batch])]
+    graph.nodes.append(helper.make_node("Identity", [kept.count], [contract.COUNT]))
+    for name, values, tail, dtype in columns:
+        padded = _pad_rows(graph, values, kept.position, like, rows, tail, dtype)
+        graph.nodes.append(helper.make_node("Identity", [padded], [name]))
+        outputs.append(helper.make_tensor_value_info(name, dtype, [batch, rows, *tail]))
+    return outputs
