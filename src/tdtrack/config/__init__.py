@@ -5,6 +5,7 @@ paper's "default settings of RetinaNet" are; "FairMOT" is the association the pa
 """
 
 from tdtrack.config.association import AssociationConfig
+from tdtrack.config.frozen import HeadConfig
 from tdtrack.config.model import AssignConfig, DetectConfig, LossConfig, ModelConfig
 from tdtrack.config.teacher import TeacherTrainConfig
 from tdtrack.config.training import AugmentConfig, DataSource, OptimizerConfig, TrainConfig
@@ -15,6 +16,7 @@ __all__ = [
     "AugmentConfig",
     "DataSource",
     "DetectConfig",
+    "HeadConfig",
     "LossConfig",
     "ModelConfig",
     "OptimizerConfig",

@@ -28,6 +28,7 @@ __all__ = [
     "BOXES",
     "CLASSES",
     "COUNT",
+    "DETECTOR_PREFIX",
     "EMBEDDINGS",
     "FIT",
     "IMAGES",
@@ -35,12 +36,17 @@ __all__ = [
     "SCORES",
     "ModelDescription",
     "check_signature",
+    "output_names",
     "read_description",
 ]
 
 IMAGES, BOXES, SCORES, CLASSES, EMBEDDINGS, COUNT = "images", "boxes", "scores", "classes", "embeddings", "count"
 
 METADATA_KEY = "tdtrack"
+
+DETECTOR_PREFIX = "detector_"
+"""Of names that belong to a detector which was taught by ``tdtrack teach --detector``: its own outputs stay beside ours."""
+
 FORMAT = 1
 
 FIT: dict[str, Any] = {
@@ -171,6 +177,11 @@ def _checked(label: str, values: Mapping[str, Any]) -> ModelDescription:
     )
 
 
+def output_names(description: ModelDescription) -> list[str]:
+    """Return the names of the outputs that a file of this description promises."""
+    return [BOXES, SCORES, CLASSES, COUNT, *([] if description.embedding_dim is None else [EMBEDDINGS])]
+
+
 Side = int | None
 """A side of an input or output; ``None`` where it is only known at run time."""
 
@@ -181,7 +192,7 @@ def check_signature(
     inputs: Mapping[str, tuple[Side, ...]],
     outputs: Mapping[str, tuple[Side, ...]],
 ) -> int | None:
-    """Check that a graph takes and gives what its description promises.
+    """Check that a graph takes and gives what its description promises; a detector's own outputs may stand beside that.
 
     Args:
         label: what messages call the file.
@@ -201,6 +212,7 @@ def check_signature(
         description.max_detections,
         description.embedding_dim,
     )
+    outputs = {name: sides for name, sides in outputs.items() if not name.startswith(DETECTOR_PREFIX)}
     wanted: dict[str, tuple[Side, ...]] = {BOXES: (rows, 4), SCORES: (rows,), CLASSES: (rows,), COUNT: ()}
     if dim is not None:
         wanted[EMBEDDINGS] = (rows, dim)

@@ -68,7 +68,7 @@ class OnnxRuntimeSession:
                 f"precision {precision} is not that of {path} ({self.description.precision}), which ONNX Runtime computes in; "
                 "leave it out, take --engine openvino, or make an int8 file with tdtrack quantize"
             )
-        self._outputs = list(shapes[1])
+        self._outputs = contract.output_names(self.description)
         used = {provider: name for name, provider in PROVIDERS.items()}.get(self._session.get_providers()[0], "cpu")
         self.label = f"ONNX Runtime {onnxruntime.__version__}, {used}, {self.description.precision}"
 

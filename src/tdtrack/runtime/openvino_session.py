@@ -63,7 +63,7 @@ class OpenVinoSession:
             )
         except RuntimeError as error:
             raise WeightsError(f"{path} cannot be compiled by OpenVINO for {where} ({_first_line(error)})") from error
-        self._names = list(shapes[1])
+        self._names = contract.output_names(self.description)
         self.label = f"OpenVINO {openvino.__version__.partition('-')[0]}, {where.lower()}, {self.precision}"
 
     def _choose_precision(self, path: Path, wanted: str | None, core: Any, where: str) -> str:
