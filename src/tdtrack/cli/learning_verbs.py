@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Optional
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
 from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher, take_teacher
-from tdtrack.config import TeacherTrainConfig, TrainConfig
+from tdtrack.config import HeadConfig, TeacherTrainConfig, TrainConfig
+from tdtrack.errors import ConfigError
 
 
 def _calibrate_arguments(parser: ArgumentParser) -> None:
@@ -52,34 +54,73 @@ def _teach_arguments(parser: ArgumentParser) -> None:
     from tdtrack.teach import laptop_settings
 
     add_config(parser, "a recipe; its data sets are replaced by DATA")
-    parser.add_argument("data", type=str, help="file or folder of a data set of any layout; no identities needed")
+    parser.add_argument(
+        "data",
+        type=str,
+        nargs="*",
+        help="file or folder of a data set of any layout; no identities needed; several with --detector",
+    )
     add_layout(parser)
     parser.add_argument("--val-data", type=str, default="", help="data set to validate on; default: every tenth image of DATA")
     parser.add_argument("--val-images", type=str, default="", help="its image folder")
     parser.add_argument("--val-split", type=str, default="", help="its part; without --val-data, the part of DATA")
     add_teacher(parser, required=True)
     parser.add_argument("--skip-bad-boxes", action="store_true", help="drop what doctor reports instead of stopping")
+    _detector_arguments(parser)
     parser.add_class_arguments(TrainConfig, skip={"train", "validation"})
     parser.set_defaults(laptop_settings())
 
 
-def _teach(settings: Settings, console: Console) -> int:
-    from tdtrack.teach import TeachData, teach
-
-    data = TeachData(
-        data=settings.pop("data"),
-        images=settings.pop("images"),
-        val_data=settings.pop("val_data"),
-        val_images=settings.pop("val_images"),
-        val_split=settings.pop("val_split"),
-        format=settings.pop("format"),
-        split=settings.pop("split"),
-        box=settings.pop("box"),
-        skip_bad=settings.pop("skip_bad_boxes"),
+def _detector_arguments(parser: ArgumentParser) -> None:
+    """Add what a detector that stays as it is brings with it; the settings of training a joint model then have no meaning."""
+    parser.add_argument(
+        "--detector",
+        type=str,
+        default=None,
+        help="keep this detector and teach it embeddings: .onnx file, run, torchvision:NAME",
     )
+    parser.add_argument("--detector-weights", type=str, default=None, help="state dict of a torchvision model")
+    parser.add_argument("--detector-licence", type=str, default="", help="its licence, which travels with the model")
+    parser.add_argument("--detector-description", type=str, default=None, help="YAML file that says what its outputs mean")
+    parser.add_argument("--classes", type=list[str], default=[], help="of its classes, those to keep; default: those of DATA")
+    parser.add_argument(
+        "--input-size", type=Optional[tuple[int, int]], default=None, help="height,width where it leaves them open"
+    )
+    parser.add_argument(
+        "--pseudo-boxes", type=str, nargs="*", default=None, help="also learn from its own boxes here; without a value, in DATA"
+    )
+    parser.add_argument("--every", type=int, default=5, help="of a video of pseudo boxes, each that many-th frame")
+    parser.add_class_arguments(HeadConfig, "head")
+
+
+def _teach(settings: Settings, console: Console) -> int:
+    from tdtrack.teach import DetectorRequest, TeachData, teach, teach_detector
+
+    names, pseudo = settings.pop("data"), settings.pop("pseudo_boxes")
+    shared = {name: settings.pop(name) for name in ("val_data", "val_images", "val_split", "images", "format", "split", "box")}
+    skip_bad = settings.pop("skip_bad_boxes")
+    labelled = [TeachData(data=name, skip_bad=skip_bad, **shared) for name in names]
+    detector, head = settings.pop("detector"), settings.pop("head")
+    about = {name: settings.pop(f"detector_{name}") for name in ("weights", "licence", "description")}
+    about |= {name: settings.pop(name) for name in ("classes", "input_size", "every")}
+    if detector is None:
+        if pseudo is not None or len(labelled) != 1:
+            raise ConfigError(
+                f"{len(labelled)} data sets were given{' and --pseudo-boxes' if pseudo is not None else ''}; give one, or keep a "
+                "detector with --detector to learn from several or from its own boxes"
+            )
+        result = teach(labelled[0], take_teacher(settings, console), settings)
+        return _say(console, result.lines())
+    if pseudo is not None and not pseudo:
+        pseudo, labelled = names, []
+    about |= {"classes": tuple(about["classes"]), "pseudo_boxes": tuple(pseudo or ()), "out": settings["out"]}
+    request = DetectorRequest(detector=detector, **about)
     teacher = take_teacher(settings, console)
-    result = teach(data, teacher, settings)
-    for line in result.lines():
+    return _say(console, teach_detector(labelled, request, teacher, head, settings["detect"]).lines())
+
+
+def _say(console: Console, lines: list[str]) -> int:
+    for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     return 0
 

@@ -26,7 +26,7 @@ if find_spec("onnx") is None:
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto
 
-__all__ = ["DetectorGraph", "FeatureMap", "ImageInput", "read_graph"]
+__all__ = ["DetectorGraph", "FeatureMap", "ImageInput", "read_graph", "read_model"]
 
 Shape = tuple[int, ...]
 
@@ -103,8 +103,14 @@ class DetectorGraph:
         entries: the file's own metadata.
     """
 
-    def __init__(self, label: str, model: ModelProto, image: ImageInput) -> None:
+    def __init__(self, label: str, model: ModelProto, image: ImageInput, pinned: Sequence[str] = ()) -> None:
         """Run it once on an empty image and look at every value.
+
+        Args:
+            label: what messages call it.
+            model: a checked file.
+            image: its input.
+            pinned: values that are feature maps of the backbone because the caller says so; none finds them.
 
         Raises:
             WeightsError: it does not run.
@@ -114,7 +120,7 @@ class DetectorGraph:
         self.outputs: dict[str, Shape] = {output.name: shapes[output.name] for output in model.graph.output}
         cost = _multiply_adds(model, shapes)
         self.multiply_adds = sum(cost)
-        self.maps = _feature_maps(model, shapes, cost, image)
+        self.maps = _feature_maps(model, shapes, cost, image, frozenset(pinned))
         self.entries = {entry.key: entry.value for entry in model.metadata_props}
 
     def map_named(self, name: str) -> FeatureMap:
@@ -172,13 +178,24 @@ def read_graph(path: Path | str, input_size: tuple[int, int] | None = None) -> D
             not run.
         ConfigError: the input size is open and not given, or given and another.
     """
-    path = Path(path)
-    model = _load(path)
-    _refuse_foreign(path, model)
-    image = _image_input(path, model, input_size)
-    graph = DetectorGraph(str(path), model, image)
+    return read_model(str(path), _load(Path(path)), input_size)
+
+
+def read_model(
+    label: str, model: ModelProto, input_size: tuple[int, int] | None = None, pinned: Sequence[str] = ()
+) -> DetectorGraph:
+    """Check a detector that is in memory; see ``read_graph``.
+
+    Args:
+        label: what messages call it.
+        model: the detector.
+        input_size: see ``read_graph``.
+        pinned: values that are feature maps because the caller says so.
+    """
+    _refuse_foreign(label, model)
+    graph = DetectorGraph(label, model, _image_input(label, model, input_size), pinned)
     if not graph.multiply_adds:
-        raise WeightsError(f"{path} holds neither convolutions nor matrix products ({graph.describe()}); give a detector")
+        raise WeightsError(f"{label} holds neither convolutions nor matrix products ({graph.describe()}); give a detector")
     return graph
 
 
@@ -198,23 +215,23 @@ def _load(path: Path) -> ModelProto:
     return model
 
 
-def _refuse_foreign(path: Path, model: ModelProto) -> None:
+def _refuse_foreign(label: str, model: ModelProto) -> None:
     """Refuse everything but operators of the standard and weights inside the file."""
     for graph in _graphs(model.graph):
         for tensor in graph.initializer:
             if tensor.data_location == TensorProto.EXTERNAL:
-                raise WeightsError(f"{path} keeps the weights {tensor.name!r:.60} in another file; save it as one file")
+                raise WeightsError(f"{label} keeps the weights {tensor.name!r:.60} in another file; save it as one file")
         for node in graph.node:
             if node.domain not in _STANDARD:
                 raise WeightsError(
-                    f"{path} uses the operator {node.op_type!r:.60} of {node.domain!r:.60}, which is not ONNX's own; "
+                    f"{label} uses the operator {node.op_type!r:.60} of {node.domain!r:.60}, which is not ONNX's own; "
                     "export the detector with standard operators"
                 )
             for attribute in node.attribute:
                 if attribute.t.data_location == TensorProto.EXTERNAL:
-                    raise WeightsError(f"{path} keeps a constant of {node.name!r:.60} in another file; save it as one file")
+                    raise WeightsError(f"{label} keeps a constant of {node.name!r:.60} in another file; save it as one file")
     if model.functions:
-        raise WeightsError(f"{path} defines functions of its own; export the detector with functions inlined")
+        raise WeightsError(f"{label} defines functions of its own; export the detector with functions inlined")
 
 
 def _graphs(graph: Any) -> Iterable[Any]:
@@ -227,7 +244,7 @@ def _graphs(graph: Any) -> Iterable[Any]:
                     yield from _graphs(inner)
 
 
-def _image_input(path: Path, model: ModelProto, input_size: tuple[int, int] | None) -> ImageInput:
+def _image_input(label: str, model: ModelProto, input_size: tuple[int, int] | None) -> ImageInput:
     """Find the input and settle its size."""
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
@@ -235,30 +252,30 @@ def _image_input(path: Path, model: ModelProto, input_size: tuple[int, int] | No
     found = ", ".join(value.name for value in inputs) or "none"
     if len(inputs) != 1:
         raise WeightsError(
-            f"{path} has the inputs {found}; a detector with one image input is needed: export it with that only"
+            f"{label} has the inputs {found}; a detector with one image input is needed: export it with that only"
         )
     tensor = inputs[0].type.tensor_type
     sides = list(tensor.shape.dim)
     if len(sides) != 4 or tensor.elem_type not in types:
         raise WeightsError(
-            f"{path}: input {found} has {len(sides)} sides and element type {tensor.elem_type}; "
+            f"{label}: input {found} has {len(sides)} sides and element type {tensor.elem_type}; "
             "an image input has four, of float32, float16 or uint8"
         )
     last = sides[3].dim_value == 3 and sides[1].dim_value != 3
     if not last and sides[1].dim_value not in (0, 3):
         raise WeightsError(
-            f"{path}: input {found} has {sides[1].dim_value} channels; a detector of RGB or BGR images is needed"
+            f"{label}: input {found} has {sides[1].dim_value} channels; a detector of RGB or BGR images is needed"
         )
     size = []
     for index, axis in enumerate((1, 2) if last else (2, 3)):
         own, wanted = sides[axis].dim_value, None if input_size is None else input_size[index]
         if own and wanted not in (None, own):
-            raise ConfigError(f"input size {input_size} was asked for, but {path} is made for {own} there; leave it out")
+            raise ConfigError(f"input size {input_size} was asked for, but {label} is made for {own} there; leave it out")
         side = own or wanted
         if not side:
-            raise ConfigError(f"{path} leaves its input size open; say it with --input-size HEIGHT,WIDTH")
+            raise ConfigError(f"{label} leaves its input size open; say it with --input-size HEIGHT,WIDTH")
         if not 32 <= side <= _MAX_SIDE:
-            raise ConfigError(f"{path}: an input side of {side} pixels cannot be used; 32 to {_MAX_SIDE} can")
+            raise ConfigError(f"{label}: an input side of {side} pixels cannot be used; 32 to {_MAX_SIDE} can")
         sides[axis].dim_value = side
         size.append(side)
     sides[3 if last else 1].dim_value = 3
@@ -304,13 +321,13 @@ def _multiply_adds(model: ModelProto, shapes: Mapping[str, Shape]) -> list[int]:
 
 
 def _feature_maps(
-    model: ModelProto, shapes: Mapping[str, Shape], cost: Sequence[int], image: ImageInput
+    model: ModelProto, shapes: Mapping[str, Shape], cost: Sequence[int], image: ImageInput, pinned: frozenset[str]
 ) -> tuple[FeatureMap, ...]:
     """Return the maps that can be read: what ends a layer and either is all that goes on, or is read more than once."""
     nodes = list(model.graph.node)
     readers = _readers(nodes)
     strides = {name: stride for name, shape in shapes.items() if (stride := _stride(shape, image)) is not None}
-    trunk = _trunk(nodes, shapes, strides, image)
+    trunk = pinned or _trunk(nodes, shapes, strides, image)
     done, total = 0, max(1, sum(cost))
     maps = []
     for node, work in zip(nodes, cost):
@@ -318,7 +335,7 @@ def _feature_maps(
         for name in node.output:
             read = readers.get(name, [])
             ends_layer = any(reader.op_type not in _POINTWISE for reader in read)
-            if name in strides and ends_layer and (name in trunk or len(read) > 1):
+            if name in strides and (name in pinned or (ends_layer and (name in trunk or len(read) > 1))):
                 _, channels, height, width = shapes[name]
                 maps.append(FeatureMap(name, strides[name], channels, height, width, done / total, name in trunk))
     return tuple(maps)

@@ -120,5 +120,9 @@ class ImageSource:
             reasons.append(f"{self.length} frames are promised, {len(self._paths)} images are there")
         self.truncated = "; ".join(reasons) or None
 
+    def path_of(self, index: int) -> Path:
+        """Return the file of a frame, by its index."""
+        return self._paths[self._indices.index(index)]
+
     def close(self) -> None:
         """Nothing is held open between images."""

@@ -1,0 +1,98 @@
+"""Boxes without labels: what the detector itself finds in images and videos."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+from rich.console import Console
+from rich.progress import Progress, TextColumn
+
+from tdtrack.data import load_dataset
+from tdtrack.data.coco import write_coco
+from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
+from tdtrack.errors import DataError
+from tdtrack.files import atomic_write
+from tdtrack.runtime.engine import Engine
+from tdtrack.runtime.frames import ImageSource
+from tdtrack.runtime.sources import VideoSource, open_source
+from tdtrack.types import Detections, Image
+
+__all__ = ["write_pseudo_boxes"]
+
+_VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts"})
+_JPEG_QUALITY = 95
+
+
+def write_pseudo_boxes(sources: Sequence[str], engine: Engine, folder: Path, *, every: int) -> DetectionDataset:
+    """Detect in unlabelled pictures and keep what is found as a COCO data set; a finished one is read again.
+
+    Args:
+        sources: images, videos, and folders of either.
+        engine: the detector, with the score from which its boxes count.
+        folder: for ``boxes.json`` and the frames of videos.
+        every: of a video, each that many-th frame.
+
+    Returns:
+        The data set.
+
+    Raises:
+        MediaError: a source cannot be read.
+        DataError: nothing was found in any of them.
+        OutputError: the frames cannot be written.
+    """
+    out = folder / "boxes.json"
+    root = Path(out.resolve().anchor)  # sources may lie anywhere
+    if not out.is_file():
+        images: list[AnnotatedImage] = []
+        boxes = 0
+        with Progress(TextColumn("{task.description}"), console=Console(stderr=True)) as bar:
+            task = bar.add_task("detect")
+            for path, pixels in _pictures(sources, folder / "frames", every):
+                images.append(_annotated(len(images) + 1, boxes + 1, path, pixels, engine(pixels)))
+                boxes += len(images[-1])
+                bar.update(task, description=f"detect: {boxes} boxes in {len(images)} images")
+        if not boxes:
+            raise DataError(
+                f"the detector finds nothing in {', '.join(sources)}; lower --head.min_score or give pictures of what it knows"
+            )
+        found = [image for image in images if len(image)]
+        write_coco(out, found, engine.classes, images_dir=root, description=f"the detector's own boxes in {', '.join(sources)}")
+    return load_dataset(out, root)
+
+
+def _annotated(image_id: int, first: int, path: Path, pixels: Image, found: Detections) -> AnnotatedImage:
+    return AnnotatedImage(
+        image_id=image_id,
+        path=path.resolve(),
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        annotation_id=np.arange(first, first + len(found)),
+        xyxy=found.xyxy,
+        class_id=found.class_id,
+        ignore=np.zeros(len(found), np.bool_),
+    )
+
+
+def _pictures(sources: Sequence[str], frames: Path, every: int) -> Iterator[tuple[Path, Image]]:
+    """Yield image files and their pixels; frames of videos become files first."""
+    for source in _opened(sources):
+        for number, frame in enumerate(source):
+            if isinstance(source, ImageSource):
+                yield source.path_of(frame.index), frame.image
+            elif number % every == 0:
+                path = frames / source.name / f"{frame.index:08d}.jpg"
+                with atomic_write(path, "wb") as file:
+                    PIL.Image.fromarray(frame.image).save(file, "JPEG", quality=_JPEG_QUALITY)
+                yield path, frame.image
+        source.close()
+
+
+def _opened(sources: Sequence[str]) -> Iterator[VideoSource]:
+    """Open sources one by one; a folder that holds videos stands for them."""
+    for source in sources:
+        path = Path(source)
+        videos = sorted(item for item in path.iterdir() if item.suffix.lower() in _VIDEO_SUFFIXES) if path.is_dir() else []
+        yield from map(open_source, videos or [path])
