@@ -18,7 +18,7 @@ SMALL: dict[str, Any] = {"fpn_width": 16, "subnet_depth": 1, "subnet_width": 16,
 METADATA: dict[str, Any] = {
     "input_height": HEIGHT,
     "input_width": WIDTH,
-    "appearance": {"max_appearance_cost": 0.3},
+    "appearance": {"max_appearance_cost": 0.3, "cosine_statistics": [0.9, 0.05, 0.3, 0.1]},
     "teacher": {"name": "colour", "fingerprint": "0" * 64, "dim": 512},
     "data": [{"name": "street", "fingerprint": "1" * 64, "licence": "CC BY 4.0"}],
     "licence": "CC BY 4.0",

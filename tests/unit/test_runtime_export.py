@@ -153,7 +153,7 @@ def test_a_file_says_what_it_is(run_folder: Path) -> None:
     for engine in ENGINES:
         needs(engine)
         loaded = load_engine(run_folder / "model.onnx", engine=engine, device="cpu")
-        assert loaded.metadata["appearance"] == {"max_appearance_cost": 0.3}
+        assert loaded.metadata["appearance"] == METADATA["appearance"]
         assert loaded.classes == ("person", "dög")
 
 
@@ -193,6 +193,8 @@ def test_a_description_survives_the_file() -> None:
         ({"fit": {"place": "centre"}}, "fit"),
         ({"metadata": []}, "metadata"),
         ({"metadata": {"appearance": {"max_appearance_cost": "high"}}}, "max_appearance_cost"),
+        ({"metadata": {"appearance": {"cosine_statistics": [0.9, 0.1, 0.2]}}}, "cosine_statistics"),
+        ({"metadata": {"appearance": {"cosine_statistics": [0.9, 0.1, 0.2, 0.0]}}}, "cosine_statistics"),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(change: dict[str, Any], complaint: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
@@ -11,6 +12,9 @@ from rich.console import Console
 from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher, take_teacher
 from tdtrack.config import HeadConfig, TeacherTrainConfig, TrainConfig
 from tdtrack.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tdtrack.teach import TeachData
 
 
 def _calibrate_arguments(parser: ArgumentParser) -> None:
@@ -74,49 +78,81 @@ def _teach_arguments(parser: ArgumentParser) -> None:
 def _detector_arguments(parser: ArgumentParser) -> None:
     """Add what a detector that stays as it is brings with it; the settings of training a joint model then have no meaning."""
     parser.add_argument(
-        "--detector",
-        type=str,
-        default=None,
-        help="keep this detector and teach it embeddings: .onnx file, run, torchvision:NAME",
+        "--detector", type=str, default=None, help="teach this detector embeddings: .onnx file, run of ours, torchvision:NAME"
     )
     parser.add_argument("--detector-weights", type=str, default=None, help="state dict of a torchvision model")
     parser.add_argument("--detector-licence", type=str, default="", help="its licence, which travels with the model")
     parser.add_argument("--detector-description", type=str, default=None, help="YAML file that says what its outputs mean")
-    parser.add_argument("--classes", type=list[str], default=[], help="of its classes, those to keep; default: those of DATA")
+    parser.add_argument("--classes", type=str, default="", help="NAME,NAME: of its classes, those to keep; default: DATA's")
     parser.add_argument(
-        "--input-size", type=Optional[tuple[int, int]], default=None, help="height,width where it leaves them open"
+        "--features", type=str, default="", help="NAME,NAME: its feature maps to read; tdtrack doctor lists them"
     )
+    parser.add_argument("--input-size", type=str, default="", help="HEIGHT,WIDTH in pixels, where it leaves them open")
     parser.add_argument(
         "--pseudo-boxes", type=str, nargs="*", default=None, help="also learn from its own boxes here; without a value, in DATA"
     )
     parser.add_argument("--every", type=int, default=5, help="of a video of pseudo boxes, each that many-th frame")
-    parser.add_class_arguments(HeadConfig, "head")
+    parser.add_class_arguments(HeadConfig, "head", skip={"features"})
 
 
 def _teach(settings: Settings, console: Console) -> int:
-    from tdtrack.teach import DetectorRequest, TeachData, teach, teach_detector
+    from tdtrack.teach import TeachData, teach
 
     names, pseudo = settings.pop("data"), settings.pop("pseudo_boxes")
     shared = {name: settings.pop(name) for name in ("val_data", "val_images", "val_split", "images", "format", "split", "box")}
     skip_bad = settings.pop("skip_bad_boxes")
     labelled = [TeachData(data=name, skip_bad=skip_bad, **shared) for name in names]
-    detector, head = settings.pop("detector"), settings.pop("head")
-    about = {name: settings.pop(f"detector_{name}") for name in ("weights", "licence", "description")}
-    about |= {name: settings.pop(name) for name in ("classes", "input_size", "every")}
-    if detector is None:
-        if pseudo is not None or len(labelled) != 1:
-            raise ConfigError(
-                f"{len(labelled)} data sets were given{' and --pseudo-boxes' if pseudo is not None else ''}; give one, or keep a "
-                "detector with --detector to learn from several or from its own boxes"
-            )
-        result = teach(labelled[0], take_teacher(settings, console), settings)
-        return _say(console, result.lines())
-    if pseudo is not None and not pseudo:
-        pseudo, labelled = names, []
-    about |= {"classes": tuple(about["classes"]), "pseudo_boxes": tuple(pseudo or ()), "out": settings["out"]}
-    request = DetectorRequest(detector=detector, **about)
+    about = {name: settings.pop(name) for name in _DETECTOR_WORDS}
+    if about["detector"] is not None:
+        if pseudo is not None and not pseudo:
+            pseudo, labelled = names, []
+        return _teach_detector(labelled, tuple(pseudo or ()), about, settings, console)
+    if pseudo is not None or len(labelled) != 1:
+        raise ConfigError(
+            f"{len(labelled)} data sets were given{' and --pseudo-boxes' if pseudo is not None else ''}; give one, "
+            "or keep a detector with --detector to learn from several or from its own boxes"
+        )
+    return _say(console, teach(labelled[0], take_teacher(settings, console), settings).lines())
+
+
+_DETECTOR_WORDS = (
+    *("detector", "detector_weights", "detector_licence", "detector_description"),
+    *("classes", "features", "input_size", "every", "head"),
+)
+
+
+def _teach_detector(
+    labelled: list[TeachData], pseudo: tuple[str, ...], about: Settings, settings: Settings, console: Console
+) -> int:
+    from tdtrack.teach import DetectorRequest, teach_detector
+
+    request = DetectorRequest(
+        detector=about["detector"],
+        out=settings["out"],
+        licence=about["detector_licence"],
+        weights=about["detector_weights"],
+        description=about["detector_description"],
+        classes=_words(about["classes"]),
+        input_size=_size(about["input_size"]),
+        pseudo_boxes=pseudo,
+        every=about["every"],
+    )
     teacher = take_teacher(settings, console)
+    head = replace(about["head"], features=_words(about["features"]))
     return _say(console, teach_detector(labelled, request, teacher, head, settings["detect"]).lines())
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _size(text: str) -> tuple[int, int] | None:
+    sides = _words(text)
+    if not sides:
+        return None
+    if len(sides) != 2 or not all(side.isdigit() for side in sides):
+        raise ConfigError(f"input size {text!r} is not HEIGHT,WIDTH in pixels, for instance 416,416")
+    return int(sides[0]), int(sides[1])
 
 
 def _say(console: Console, lines: list[str]) -> int:

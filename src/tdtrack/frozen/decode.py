@@ -148,8 +148,13 @@ def _detr(raw: _Raw) -> Decoded:
 
 def _boxes(raw: _Raw) -> Decoded:
     graph = raw.graph
-    xyxy = graph.op("Unsqueeze", raw.floats(0), graph.constant([0]))
-    label, score = (graph.op("Unsqueeze", raw.floats(index), graph.constant([0, 2])) for index in (1, 2))
+    # One box more, without area or score, so that there is never none.
+    columns = []
+    for index, sides in ((0, (1, 1, 4)), (1, (1, 1)), (2, (1, 1))):
+        value = graph.op("Unsqueeze", raw.floats(index), graph.constant([0]))
+        columns.append(graph.op("Concat", value, graph.constant(np.zeros(sides), np.float32), axis=1))
+    xyxy, label, score = columns
+    label, score = (graph.op("Unsqueeze", value, graph.constant([2])) for value in (label, score))
     return Decoded(_spread(graph, score, label, raw.classes), _turned(graph, xyxy), suppressed=True)
 
 

@@ -7,6 +7,7 @@ were, which ``differences`` measures. Ours come before and behind them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -183,19 +184,13 @@ def _add_suppression(
     border = graph.constant([height, width] * 2, np.float32)
     inside = graph.op("Min", graph.op("Max", decoded.yxyx, graph.constant(0, np.float32)), border)
     shape = detector.outputs[description.outputs[0]]
-    rows = {"yolov8": shape[-1], "boxes": None}.get(description.family, shape[1] if len(shape) > 1 else None)
-    limit = DetectConfig.pre_nms_top if rows is None else rows
+    boxes = None if description.family == "boxes" else shape[2 if description.family == "yolov8" else 1]
 
     def boxes_of(index: str) -> str:
         return str(graph.op("GatherND", inside, graph.op("Unsqueeze", index, graph.constant([2])), batch_dims=1))
 
-    config = DetectConfig(
-        min_score=detect.min_score,
-        nms_iou=1.0 if decoded.suppressed else detect.nms_iou,
-        pre_nms_top=min(detect.pre_nms_top, limit * len(classes)),
-        max_detections=detect.max_detections,
-    )
-    return add_suppression(graph, graph.reshape(scores, 0, -1), boxes_of, limit, len(classes), (height, width), config)
+    config = replace(detect, nms_iou=1.0) if decoded.suppressed else detect
+    return add_suppression(graph, graph.reshape(scores, 0, -1), boxes_of, boxes, len(classes), (height, width), config)
 
 
 def _add_head(graph: GraphBuilder, readings: Sequence[Reading], head: HeadArrays, kept: Kept) -> str:

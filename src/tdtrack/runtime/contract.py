@@ -159,10 +159,14 @@ def _checked(label: str, values: Mapping[str, Any]) -> ModelDescription:
     metadata = values.get("metadata")
     if not isinstance(metadata, dict) or not isinstance(metadata.get("appearance", {}), dict):
         raise fail("metadata", "an object whose appearance is an object")
-    for key, ceiling in metadata.get("appearance", {}).items():
-        if not isinstance(ceiling, int | float) or not (math.isfinite(ceiling) and ceiling > 0):
+    for key, value in metadata.get("appearance", {}).items():
+        statistics = key.endswith("cosine_statistics")  # means and deviations of cosines; all else is a ceiling
+        numbers = value if statistics and isinstance(value, list) else [value]
+        finite = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        if not finite or len(numbers) != (4 if statistics else 1) or min(numbers[1::2] if statistics else numbers) <= 0:
+            wanted = "four numbers, deviations positive" if statistics else "a positive number"
             raise WeightsError(
-                f"{label}: its description gives appearance.{key} as {ceiling!r:.80}, not a positive number; export it again"
+                f"{label}: its description gives appearance.{key} as {value!r:.80}, not {wanted}; export it again"
             )
     return ModelDescription(
         classes=tuple(classes),

@@ -89,7 +89,7 @@ def add_suppression(
     graph: GraphBuilder,
     scores: str,
     boxes_of: Callable[[str], str],
-    num_boxes: int,
+    num_boxes: int | None,
     num_classes: int,
     input_size: tuple[int, int],
     config: DetectConfig,
@@ -100,7 +100,7 @@ def add_suppression(
         graph: grows.
         scores: ``(B, N * K)`` in ``[0, 1]``, classes of one box side by side.
         boxes_of: adds the nodes that turn ``(B, k)`` box indices into ``(B, k, 4)`` corners y1, x1, y2, x2 in input pixels.
-        num_boxes: N.
+        num_boxes: N; ``None`` where it differs from image to image, and is at least 1.
         num_classes: K.
         input_size: height and width of the input, in pixels.
         config: thresholds and caps.
@@ -108,8 +108,11 @@ def add_suppression(
     Returns:
         Names of what was kept.
     """
-    candidates = min(config.pre_nms_top, num_boxes * num_classes)
-    score, index = graph.op("TopK", scores, graph.constant([candidates]), outputs=2, axis=1)
+    if num_boxes is None:
+        candidates = graph.op("Min", graph.side(scores, 1), graph.constant([config.pre_nms_top]))
+    else:
+        candidates = graph.constant([min(config.pre_nms_top, num_boxes * num_classes)])
+    score, index = graph.op("TopK", scores, candidates, outputs=2, axis=1)
     classes = graph.constant(num_classes)
     anchor, class_id = graph.op("Div", index, classes), graph.op("Mod", index, classes)
     yxyx = boxes_of(anchor)
