@@ -30,7 +30,6 @@ from tdtrack.boxes import clip_to_image
 from tdtrack.config import AssociationConfig, DetectConfig, HeadConfig
 from tdtrack.data import load_dataset
 from tdtrack.data.images import crop_boxes, fit_image, load_image
-from tdtrack.data.mot import read_sequence
 from tdtrack.data.store import EmbeddingStore
 from tdtrack.evaluation.tracking import evaluate_tracking
 from tdtrack.frozen.cache import FeatureCache, MapReader
@@ -42,6 +41,7 @@ from tdtrack.frozen.merge import merge
 from tdtrack.frozen.pooling import Reading, choose_readings
 from tdtrack.output.mot import MotWriter
 from tdtrack.runtime.engine import Engine, load_engine
+from tdtrack.runtime.sources import open_source
 from tdtrack.runtime.two_stage import TwoStageEngine
 from tdtrack.teach import DetectorRequest, TeachData, teach_detector
 from tdtrack.teacher import Teacher, load_teacher
@@ -214,12 +214,12 @@ def neck_readings(detector: DetectorGraph) -> tuple[Reading, ...]:
 
 def track(bench: Bench, name: str, engine: Engine | Callable[[np.ndarray], Detections], statistics: Any) -> dict[str, float]:
     """Track the sequence and compare with its ground truth."""
-    info = read_sequence(bench.sequence)
-    tracker = Tracker(AssociationConfig(cosine_statistics=statistics), frame_rate=info.frame_rate)
+    source = open_source(bench.sequence)
+    tracker = Tracker(AssociationConfig(cosine_statistics=statistics), frame_rate=source.frame_rate)
     result = bench.out / "tracks" / name / f"{bench.sequence.name}.txt"
     with MotWriter(result) as writer:
-        for file in sorted((bench.sequence / "img1").glob("*.jpg")):
-            writer.write(tracker.update(engine(load_image(file))))
+        for frame in source:
+            writer.write(tracker.update(engine(frame.image)))
     scores = evaluate_tracking(bench.sequence, result.parent).overall
     return {key: scores[key] for key in ("MOTA", "IDF1", "HOTA", "IDSW")}
 

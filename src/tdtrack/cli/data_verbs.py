@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
@@ -12,13 +13,17 @@ from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teac
 
 
 def _doctor_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("data", type=str, help="file or folder of a data set of any layout, or embedding store")
+    parser.add_argument(
+        "data", type=str, help="file or folder of a data set of any layout, embedding store, or detector (.onnx) to be taught"
+    )
     add_layout(parser)
     parser.add_argument("--decode", type=bool, default=False, help="decode every image, not only its header")
     parser.add_argument("--json", type=str, default="", help="also write the report to this file")
 
 
 def _doctor(settings: Settings, console: Console) -> int:
+    if settings["data"].endswith(".onnx"):
+        return _doctor_detector(settings, console)
     from tdtrack.data.doctor import inspect
 
     how = {name: settings[name] for name in ("images", "format", "split", "box", "decode")}
@@ -27,6 +32,25 @@ def _doctor(settings: Settings, console: Console) -> int:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if settings["json"]:
         write_json(Path(settings["json"]), report.to_dict())
+    return 0
+
+
+def _doctor_detector(settings: Settings, console: Console) -> int:
+    from tdtrack.errors import WeightsError
+    from tdtrack.frozen.description import describe_detector
+    from tdtrack.frozen.graph import read_graph
+
+    graph = read_graph(settings["data"])
+    lines = graph.lines()
+    try:
+        description = describe_detector(graph)
+        lines.append(f"outputs are those of family {description.family}; {len(description.classes)} classes")
+    except WeightsError as error:
+        lines.append(str(error))
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if settings["json"]:
+        write_json(Path(settings["json"]), {"maps": [asdict(item) for item in graph.maps], "outputs": graph.outputs})
     return 0
 
 

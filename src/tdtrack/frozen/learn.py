@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -179,8 +180,10 @@ def _resume(path: Path, key: str, head: AppearanceHead, optimizer: Any, schedule
         if name.startswith("optimizer."):
             _, index, field = name.split(".")
             states.setdefault(int(index), {})[field] = value
-    for _ in range(int(done["steps"])):
-        schedule.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that no iteration was done between these steps
+        for _ in range(int(done["steps"])):
+            schedule.step()
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     return int(done["epoch"])
 

@@ -1,0 +1,119 @@
+"""A detector in a file is taught from boxes, and from its own: one model that detects, embeds and tracks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+
+pytest.importorskip("torch", reason="teaching a detector needs the extra tdtrack[train]")
+
+from frozen_detectors import HEIGHT, WIDTH, tiny_graph
+from random_models import noise
+from tdtrack.cli import main
+from tdtrack.config import DetectConfig, HeadConfig
+from tdtrack.errors import ConfigError, DataError, WeightsError
+from tdtrack.frozen.description import describe_detector
+from tdtrack.frozen.merge import prepare_input
+from tdtrack.runtime.contract import DETECTOR_PREFIX
+from tdtrack.runtime.engine import load_engine
+from tdtrack.teach import DetectorRequest, TeachData, teach_detector
+from tdtrack.teacher import load_teacher
+from training_world import COLOUR_TEACHERS, write_images
+
+HEAD = HeadConfig(embedding_dim=8, views=3, epochs=3, batch_size=16)
+DETECT = DetectConfig(min_score=0.2)
+
+
+def written(folder: Path) -> Path:
+    path = folder / "detector.onnx"
+    path.write_bytes(tiny_graph("yolox").model.SerializeToString())
+    return path
+
+
+def test_a_taught_detector_is_one_more_exported_model(tmp_path: Path) -> None:
+    write_images(tmp_path / "boxes", 20)
+    detector = written(tmp_path)
+    data = [TeachData(str(tmp_path / "boxes" / "annotations.json"), str(tmp_path / "boxes" / "images"))]
+    request = DetectorRequest(str(detector), str(tmp_path / "model.onnx"), "Apache-2.0")
+    teacher = load_teacher(COLOUR_TEACHERS["colour"])
+    taught = teach_detector(data, request, teacher, HEAD, DETECT)
+    assert taught.changed == 0 and taught.compared == 18 and taught.boxes > 18
+    engine = load_engine(taught.model, engine="onnxruntime", device="cpu", min_score=0.2)
+    assert engine.classes == ("person",) and engine.embedding_dim == 8
+    about = engine.metadata
+    assert about["detector"]["licence"] == "Apache-2.0" and about["teacher"]["dim"] == 16
+    assert len(about["appearance"]["cosine_statistics"]) == 4
+    # The file still holds the detector as it was, bit for bit.
+    graph = tiny_graph("yolox")
+    image = noise(5, HEIGHT, WIDTH)
+    own, same = (
+        onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]) for path in (detector, taught.model)
+    )
+    before = own.run(["output"], {"images": prepare_input(image[None], graph, describe_detector(graph))})[0]
+    np.testing.assert_array_equal(same.run([f"{DETECTOR_PREFIX}output"], {"images": image[None]})[0], before)
+    # A second call finds all of it done, and tracking takes the file like any other.
+    content = taught.model.read_bytes()
+    assert teach_detector(data, request, teacher, HEAD, DETECT).model.read_bytes() == content
+    words = ["track", str(tmp_path / "boxes" / "images"), "--model", str(taught.model), "--out", str(tmp_path / "tracks")]
+    assert main([*words, "--video", "false", "--max-frames", "6"]) == 0
+    assert (tmp_path / "tracks").is_dir()
+
+
+def test_without_labels_the_detectors_own_boxes_teach(tmp_path: Path) -> None:
+    write_images(tmp_path / "boxes", 12)
+    request = DetectorRequest(
+        str(written(tmp_path)),
+        str(tmp_path / "model.onnx"),
+        "unknown",
+        classes=("cow",),
+        pseudo_boxes=(str(tmp_path / "boxes" / "images"),),
+    )
+    head = HeadConfig(embedding_dim=8, views=2, epochs=1, batch_size=16, min_score=0.2)
+    taught = teach_detector([], request, load_teacher(COLOUR_TEACHERS["colour"]), head, DETECT)
+    assert taught.boxes > 5
+    engine = load_engine(taught.model, engine="onnxruntime", device="cpu", min_score=0.2)
+    assert engine.classes == ("cow",)
+    found = json.loads((tmp_path / "model-work" / "pseudo" / "boxes.json").read_text())
+    assert [entry["name"] for entry in found["categories"]] == ["cow"]
+    # What was learned from is what the detector finds with that score.
+    entry = found["images"][0]
+    picture = Path("/") / entry["file_name"]
+    from tdtrack.data.images import load_image
+
+    wanted = engine(load_image(picture)).xyxy
+    boxes = np.array([row["bbox"] for row in found["annotations"] if row["image_id"] == entry["id"]])
+    np.testing.assert_allclose(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1), wanted, atol=1e-3)
+
+
+def test_what_cannot_be_taught_is_said(tmp_path: Path) -> None:
+    write_images(tmp_path / "boxes", 12)
+    detector, teacher = str(written(tmp_path)), load_teacher(COLOUR_TEACHERS["colour"])
+    data = [TeachData(str(tmp_path / "boxes" / "annotations.json"), str(tmp_path / "boxes" / "images"))]
+    with pytest.raises(ConfigError, match="--detector-licence"):
+        DetectorRequest(detector, "model.onnx", " ")
+    with pytest.raises(ConfigError, match=r"name one that ends in \.onnx"):
+        DetectorRequest(detector, "run", "MIT")
+    request = DetectorRequest(detector, str(tmp_path / "model.onnx"), "MIT")
+    with pytest.raises(DataError, match="nothing to learn from"):
+        teach_detector([], request, teacher, HEAD, DETECT)
+    with pytest.raises(ConfigError, match="has no feature map 'x'"):
+        teach_detector(data, request, teacher, HeadConfig(features=("x",)), DETECT)
+    (tmp_path / "bad.onnx").write_bytes(b"\x08\x07")
+    with pytest.raises(WeightsError, match="no whole ONNX model"):
+        teach_detector(data, DetectorRequest(str(tmp_path / "bad.onnx"), "m.onnx", "MIT"), teacher, HEAD, DETECT)
+    boxes = json.loads((tmp_path / "boxes" / "annotations.json").read_text())
+    boxes["categories"][0]["name"] = "parcel"
+    (tmp_path / "boxes" / "annotations.json").write_text(json.dumps(boxes))
+    with pytest.raises(ConfigError, match=r"the classes parcel.*--classes"):
+        teach_detector(data, request, teacher, HEAD, DETECT)
+
+
+def test_doctor_lists_a_detectors_feature_maps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", str(written(tmp_path))]) == 0
+    said = capsys.readouterr().out
+    assert "64x96" in said and "multiply-adds" in said and "yolox" in said
+    assert sum(line.startswith("*") for line in said.splitlines()) >= 3
