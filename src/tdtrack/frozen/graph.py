@@ -374,13 +374,15 @@ def _trunk(
             needed.update(node.input)
     ancestors.reverse()
     left = Counter(name for node in ancestors for name in node.input)
-    live, trunk = {image.name}, set()
+    live, trunk, moving = {image.name}, set(), {image.name}
     for node in ancestors:
         for name in node.input:
             left[name] -= 1
             if not left[name]:
                 live.discard(name)
-        live.update(name for name in node.output if left[name] and len(shapes[name]) >= 4 and node.op_type != "Constant")
+        if node.op_type != "Shape" and moving & set(node.input):  # what does not depend on the picture is carried for free
+            moving.update(node.output)
+        live.update(name for name in node.output if left[name] and len(shapes[name]) >= 4 and name in moving)
         if len(live) == 1 and (name := next(iter(live))) in strides:
             trunk.add(name)
     return frozenset(trunk)
