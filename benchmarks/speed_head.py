@@ -1,13 +1,12 @@
 """What the embedding head costs: lazy and dense against the detector alone, by D and by number of people.
 
-python benchmarks/speed_head.py --json [--engine onnxruntime] [--rounds 7] [--plot docs/images/speed-head.png]
+python benchmarks/speed_head.py --json [--engine onnxruntime] [--rounds 7]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import tempfile
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import networks
 import record
 import timing
 
-PAPER_FPS = {64: 13.34, 128: 11.82, 256: 10.76, 512: 9.61}  # Tab. 6
 VARIANTS = {
     "detector": ("none", 64, 100),
     "lazy-64-100": ("lazy", 64, 100),
@@ -32,7 +30,6 @@ def main() -> None:
     parser.add_argument("--engine", default="onnxruntime", choices=("onnxruntime", "openvino"))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    parser.add_argument("--plot", type=Path)
     arguments = parser.parse_args()
     image = networks.random_image()
     before = timing.load()
@@ -57,29 +54,6 @@ def main() -> None:
         suite, f"python benchmarks/speed_head.py --engine {arguments.engine} --rounds {arguments.rounds}", results
     )
     print(json.dumps(results) if arguments.json else path)
-    if arguments.plot is not None:
-        plot(seconds.wall, arguments.plot)
-
-
-def plot(seconds: dict[str, list[float]], path: Path) -> None:
-    """Draw frames per second by D and by people, as shares, for the paper's were measured on other hardware."""
-    from matplotlib.figure import Figure
-
-    fps = {name: 1 / statistics.median(runs) for name, runs in seconds.items()}
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    by_dim, by_people = figure.subplots(1, 2)
-    for kind in ("lazy", "dense"):
-        by_dim.plot([64, 512], [fps[f"{kind}-{dim}-100"] / fps["detector"] for dim in (64, 512)], marker="o", label=kind)
-    by_dim.plot(list(PAPER_FPS), [value / PAPER_FPS[64] for value in PAPER_FPS.values()], "k^", label="paper, share of D = 64")
-    by_dim.set(xlabel="D", ylabel="frames per second, share of the detector alone", xscale="log", ylim=(0, 1.1))
-    by_people.plot([0, 100, 300], [fps[f"lazy-512-{people}"] for people in (0, 100, 300)], marker="o", label="lazy, D = 512")
-    by_people.axhline(fps["detector"], linestyle="--", color="grey", label="detector alone")
-    by_people.axhline(fps["dense-512-100"], linestyle=":", color="C1", label="dense, D = 512")
-    by_people.set(xlabel="people", ylabel="frames per second", ylim=0)
-    for axes in (by_dim, by_people):
-        axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
 
 
 if __name__ == "__main__":

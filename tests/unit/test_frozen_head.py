@@ -42,7 +42,8 @@ def test_pooling_is_the_mean_of_the_cells_that_a_loop_visits(seed: int, place: s
     features = rng.normal(size=(3, 6, 9)).astype(np.float32)
     corner = rng.uniform(-10, 70, 2)
     box = np.concatenate([corner, corner + rng.uniform(1, 40, 2)]).astype(np.float32)
-    reading = replace(READING, place=place, rows=3 if place == "cell" else 4, columns=3 if place == "cell" else 2)
+    cell = {"place": "cell", "rows": 3, "columns": 3, "samples": 1}
+    reading = replace(READING, **cell) if place == "cell" else replace(READING, samples=int(rng.integers(1, 4)))
     got = pool(features, box[None], reading)[0]
     if place == "cell":
         middle = (box[:2] + box[2:]) / 2

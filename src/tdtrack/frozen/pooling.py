@@ -22,7 +22,7 @@ __all__ = ["Place", "Reading", "choose_readings", "pool"]
 Place = Literal["box", "cell"]
 
 SAMPLES = 2
-"""Cells per bin along either side of a box."""
+"""Cells per bin along either side of a box, on the finest map; a bin of the others is one cell."""
 
 CELLS = 3
 """Cells along either side of what "cell" reads."""
@@ -46,6 +46,7 @@ class Reading:
         width: in cells.
         rows: bins from top to bottom.
         columns: bins from left to right.
+        samples: cells per bin along either side.
         place: "box" spreads the bins over the box; "cell" reads the cells around the one in which the box's centre lies, as
             the paper's anchors do.
     """
@@ -57,17 +58,13 @@ class Reading:
     width: int
     rows: int
     columns: int
+    samples: int = SAMPLES
     place: Place = "box"
 
     @property
     def bins(self) -> int:
         """Number of bins."""
         return self.rows * self.columns
-
-    @property
-    def samples(self) -> int:
-        """Cells per bin along either side."""
-        return SAMPLES if self.place == "box" else 1
 
     def steps(self) -> tuple[FloatArray, FloatArray]:
         """Return where the samples of a box lie from top to bottom and from left to right, as shares of its sides."""
@@ -99,8 +96,9 @@ def choose_readings(detector: DetectorGraph, names: Sequence[str], aspect: float
         )
     found = []
     for index, item in enumerate(maps):
-        rows, columns = (CELLS, CELLS) if place == "cell" else _grid(FINE if index == 0 else COARSE, aspect)
-        found.append(Reading(item.name, item.stride, item.channels, item.height, item.width, rows, columns, place))
+        rows, columns = (CELLS, CELLS) if place == "cell" else _grid(COARSE if index else FINE, aspect)
+        samples = SAMPLES if place == "box" and index == 0 else 1
+        found.append(Reading(item.name, item.stride, item.channels, item.height, item.width, rows, columns, samples, place))
     return tuple(found)
 
 
