@@ -11,25 +11,30 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import box_iou
 
-from tdtrack.association.calibration import appearance_ceiling, cosine_statistics, different_pairs
+from tdtrack.association.calibration import different_pairs, fit_appearance
 from tdtrack.association.costs import unit_length
-from tdtrack.boxes import box_area, clip_to_image
-from tdtrack.config import AugmentConfig
+from tdtrack.boxes import box_area, clip_to_image, iou
+from tdtrack.config import AssociationConfig, AugmentConfig
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
 from tdtrack.data.images import crop_boxes, load_image
-from tdtrack.errors import DataError
+from tdtrack.errors import DataError, ShapeError, WeightsError
 from tdtrack.model import JointModel, load_model, save_model
+from tdtrack.runtime.engine import FittedFrame
+from tdtrack.runtime.exported import ExportedEngine
+from tdtrack.runtime.onnxruntime_session import OnnxRuntimeSession
+from tdtrack.runtime.rewrite import rewrite_appearance
 from tdtrack.teacher import Teacher
 from tdtrack.training.augment import change_light, choose_placement, cut_boxes, cut_window, pad_window, place_boxes
 from tdtrack.types import FloatArray, IntArray
 
-__all__ = ["calibrate_model"]
+__all__ = ["calibrate_exported", "calibrate_model"]
 
 SEED = 0
 FITTED = ("max_appearance_cost", "cosine_statistics")
 MAX_IMAGES = 200  # a few thousand pairs fix a quantile; more images would only take longer
 AS_TRACKED = AugmentConfig(flip=0.0, min_scale=1.0, max_scale=1.0)
 SECOND_VIEW = AugmentConfig(flip=0.5, min_scale=0.7, max_scale=1.1, brightness=0.3, contrast=0.3, min_visible=0.5)
+SAME_IOU = 0.6  # two detections, brought into one view, that overlap more show one object
 BOX_JITTER = 0.08  # standard deviation of a detected box's sides around the true one, in box sides
 
 
@@ -56,10 +61,7 @@ class _Views:
         again = unit_length(first[np.concatenate(self.both)]) * unit_length(np.concatenate(self.second))
         same = np.maximum(0.0, 1.0 - again.sum(axis=1))
         different = different_pairs(first, np.concatenate(self.image))
-        return {
-            "max_appearance_cost": appearance_ceiling(same, different),
-            "cosine_statistics": cosine_statistics(same, different),
-        }
+        return fit_appearance(same, different)
 
 
 def calibrate_model(
@@ -91,16 +93,76 @@ def calibrate_model(
     wanted = [f"{prefix}{key}" for prefix in ("", "teacher_")[: 1 if teacher is None else 2] for key in FITTED]
     if fitted.keys() >= set(wanted):
         return fitted
-    images = [image for image in dataset.images if int((~image.ignore).sum()) >= 2]
-    if not images:
-        raise DataError(f"{dataset.name}: no image has two boxes, so nothing tells different objects apart; add images that do")
-    images = images[:: -(-len(images) // MAX_IMAGES)]
+    images = _some_images(dataset)
     found = _student_views(model, images, metadata["input_height"], metadata["input_width"]).fit()
     if teacher is not None:
         found |= {f"teacher_{key}": value for key, value in _teacher_views(teacher, images).fit().items()}
     fitted = found | fitted
     save_model(path, model, {**metadata, "appearance": fitted})
     return fitted
+
+
+def calibrate_exported(path: Path, dataset: DetectionDataset, teacher: Teacher | None = None) -> dict[str, Any]:
+    """Do for an exported file what ``calibrate_model`` does for a trained model, on what the file itself detects.
+
+    Args:
+        path: the ``.onnx`` file, rewritten.
+        dataset: images to look at; their boxes matter to the teacher alone.
+        teacher: see ``calibrate_model``.
+
+    Returns:
+        See ``calibrate_model``.
+
+    Raises:
+        DataError: too little was found, or found again, to compare.
+        WeightsError: the file cannot be read, or gives no embeddings.
+        OutputError: the file cannot be rewritten.
+    """
+    engine = ExportedEngine(OnnxRuntimeSession(path, device="cpu"), min_score=AssociationConfig.min_score)
+    if engine.embedding_dim is None:
+        raise WeightsError(f"{path} gives no embeddings, so there is nothing to calibrate; export a model that does")
+    images = _some_images(dataset)
+    views = _exported_views(engine, images)
+    try:
+        found = views.fit() if views.first else None
+    except ShapeError:  # of one kind of pairs there is none
+        found = None
+    if found is None:
+        raise DataError(
+            f"{dataset.name}: {path} finds too few objects twice in {len(images)} images; give images of what it detects"
+        )
+    if teacher is not None:
+        found |= {f"teacher_{key}": value for key, value in _teacher_views(teacher, images).fit().items()}
+    rewrite_appearance(path, engine.description, found)
+    return found
+
+
+def _some_images(dataset: DetectionDataset) -> list[AnnotatedImage]:
+    images = [image for image in dataset.images if int((~image.ignore).sum()) >= 2]
+    if not images:
+        raise DataError(f"{dataset.name}: no image has two boxes, so nothing tells different objects apart; add images that do")
+    return images[:: -(-len(images) // MAX_IMAGES)]
+
+
+def _exported_views(engine: ExportedEngine, images: list[AnnotatedImage]) -> _Views:
+    """Detect in every image and in another view of it; what overlaps most in both is the same object."""
+    height, width = engine.description.input_height, engine.description.input_width
+    views = _Views([], [], [], [])
+    rng = np.random.default_rng(SEED)
+    for index, record in enumerate(images):
+        pixels = load_image(record.path)
+        placement = choose_placement(record.width, record.height, height, width, SECOND_VIEW, rng)
+        fitted = pad_window(change_light(cut_window(pixels, placement), SECOND_VIEW, rng), height, width)
+        other = FittedFrame(np.ascontiguousarray(fitted), 1.0, height, width)
+        first, second = engine.detect_fitted([engine.fit(pixels), other])
+        assert first.embedding is not None and second.embedding is not None
+        if not len(first) or not len(second):
+            continue
+        overlap = iou(place_boxes(first.xyxy, record.width, record.height, placement), second.xyxy)
+        nearest, back = overlap.argmax(axis=1), overlap.argmax(axis=0)
+        rows = np.flatnonzero((back[nearest] == np.arange(len(first))) & (overlap.max(axis=1) >= SAME_IOU))
+        views.add(index, first.embedding, second.embedding[nearest[rows]], rows)
+    return views
 
 
 def _student_views(model: JointModel, images: list[AnnotatedImage], height: int, width: int) -> _Views:

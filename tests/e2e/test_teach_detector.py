@@ -13,11 +13,13 @@ pytest.importorskip("torch", reason="teaching a detector needs the extra tdtrack
 
 from frozen_detectors import HEIGHT, WIDTH, tiny_graph
 from random_models import noise
+from tdtrack.calibrate import calibrate_exported
 from tdtrack.cli import main
 from tdtrack.config import DetectConfig, HeadConfig
+from tdtrack.data import load_dataset
 from tdtrack.errors import ConfigError, DataError, WeightsError
 from tdtrack.frozen.description import describe_detector
-from tdtrack.frozen.merge import prepare_input
+from tdtrack.frozen.merge import merge, prepare_input
 from tdtrack.runtime.contract import DETECTOR_PREFIX
 from tdtrack.runtime.engine import load_engine
 from tdtrack.teach import DetectorRequest, TeachData, teach_detector
@@ -28,9 +30,9 @@ HEAD = HeadConfig(embedding_dim=8, views=3, epochs=3, batch_size=16)
 DETECT = DetectConfig(min_score=0.2)
 
 
-def written(folder: Path) -> Path:
+def written(folder: Path, family: str = "yolox") -> Path:
     path = folder / "detector.onnx"
-    path.write_bytes(tiny_graph("yolox").model.SerializeToString())
+    path.write_bytes(tiny_graph(family).model.SerializeToString())
     return path
 
 
@@ -61,6 +63,28 @@ def test_a_taught_detector_is_one_more_exported_model(tmp_path: Path) -> None:
     words = ["track", str(tmp_path / "boxes" / "images"), "--model", str(taught.model), "--out", str(tmp_path / "tracks")]
     assert main([*words, "--video", "false", "--max-frames", "6"]) == 0
     assert (tmp_path / "tracks").is_dir()
+
+
+def test_an_exported_file_is_calibrated_on_what_it_detects(tmp_path: Path) -> None:
+    write_images(tmp_path / "boxes", 16)
+    boxes, pictures = str(tmp_path / "boxes" / "annotations.json"), str(tmp_path / "boxes" / "images")
+    request = DetectorRequest(str(written(tmp_path, "yolov8")), str(tmp_path / "model.onnx"), "MIT")
+    taught = teach_detector(
+        [TeachData(boxes, pictures)], request, load_teacher(COLOUR_TEACHERS["colour"]), HEAD, DetectConfig(min_score=0.05)
+    )
+    before = load_engine(taught.model, engine="onnxruntime", device="cpu", min_score=0.05)
+    assert main(["calibrate", "--model", str(taught.model), "--data", boxes, "--images", pictures]) == 0
+    after = load_engine(taught.model, engine="onnxruntime", device="cpu", min_score=0.05)
+    fitted = after.metadata["appearance"]
+    assert fitted != before.metadata["appearance"] and fitted["cosine_statistics"][0] > fitted["cosine_statistics"][2]
+    assert {**after.metadata, "appearance": 0} == {**before.metadata, "appearance": 0}
+    image = noise(3, HEIGHT, WIDTH)
+    np.testing.assert_array_equal(after(image).embedding, before(image).embedding)
+    detector = tmp_path / "alone.onnx"
+    built, _ = merge(tiny_graph("yolox"), describe_detector(tiny_graph("yolox")))
+    detector.write_bytes(built.SerializeToString())
+    with pytest.raises(WeightsError, match="gives no embeddings"):
+        calibrate_exported(detector, load_dataset(boxes, pictures))
 
 
 def test_without_labels_the_detectors_own_boxes_teach(tmp_path: Path) -> None:

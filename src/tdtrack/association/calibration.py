@@ -17,7 +17,7 @@ from tdtrack.config import AssociationConfig
 from tdtrack.errors import ShapeError
 from tdtrack.types import FloatArray, IntArray
 
-__all__ = ["appearance_ceiling", "cosine_statistics", "different_pairs", "middle_distance"]
+__all__ = ["appearance_ceiling", "cosine_statistics", "different_pairs", "fit_appearance", "middle_distance"]
 
 PAIRS_AT_ONCE = 65_536
 """Pairs compared in one step; bounds memory to two blocks of this many embeddings."""
@@ -119,6 +119,22 @@ def cosine_statistics(same: NDArray[Any], different: NDArray[Any]) -> list[float
     """
     _check_pairs(same, different)
     return [number for pairs in (same, different) for number in (float(1 - pairs.mean()), max(float(pairs.std()), 1e-3))]
+
+
+def fit_appearance(same: NDArray[Any], different: NDArray[Any]) -> dict[str, Any]:
+    """Return all that calibration stores with a model: the ceiling for FairMOT's association, the statistics for evidence.
+
+    Args:
+        same: ``(S,)`` cosine distances between views of the same object.
+        different: ``(P,)`` cosine distances between different objects.
+
+    Raises:
+        ShapeError: one of the two is empty or not finite.
+    """
+    return {
+        "max_appearance_cost": appearance_ceiling(same, different),
+        "cosine_statistics": cosine_statistics(same, different),
+    }
 
 
 def _check_pairs(same: NDArray[Any], different: NDArray[Any]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _calibrate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("--model", type=str, required=True, help="run folder or model file; what is fitted is stored in it")
+    parser.add_argument("--model", type=str, required=True, help="run folder, model or exported file; stores what is fitted")
     parser.add_argument(
         "--data", type=str, required=True, help="COCO JSON file or folder of MOTChallenge sequences; no identities"
     )
@@ -27,7 +27,7 @@ def _calibrate_arguments(parser: ArgumentParser) -> None:
 
 
 def _calibrate(settings: Settings, console: Console) -> int:
-    from tdtrack.calibrate import calibrate_model
+    from tdtrack.calibrate import calibrate_exported, calibrate_model
     from tdtrack.data import load_dataset
     from tdtrack.teacher import load_teacher
 
@@ -35,7 +35,10 @@ def _calibrate(settings: Settings, console: Console) -> int:
     teacher = None if name is None else load_teacher(name, settings["weights"], settings["device"])
     path = Path(settings["model"])
     dataset = load_dataset(settings["data"], settings["images"])
-    fitted = calibrate_model(path / "model.safetensors" if path.is_dir() else path, dataset, teacher, again=True)
+    if path.suffix.lower() == ".onnx" and not path.is_dir():
+        fitted = calibrate_exported(path, dataset, teacher)
+    else:
+        fitted = calibrate_model(path / "model.safetensors" if path.is_dir() else path, dataset, teacher, again=True)
     for key, value in fitted.items():
         numbers = value if isinstance(value, list) else [value]
         console.print(f"{key}: {', '.join(f'{number:.4f}' for number in numbers)}", markup=False, highlight=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tdtrack.association.calibration import appearance_ceiling, cosine_statistics, different_pairs
+from tdtrack.association.calibration import different_pairs, fit_appearance
 from tdtrack.config import DetectConfig, HeadConfig
 from tdtrack.data import load_dataset
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
@@ -257,7 +257,4 @@ def _calibrated(embedded: FloatArray, cache: FeatureCache, dataset: DetectionDat
     different = different_pairs(embedded[first], image_of[cache.box[first]])
     if not (len(same) and len(different)):
         return {}
-    return {
-        "max_appearance_cost": appearance_ceiling(same, different),
-        "cosine_statistics": cosine_statistics(same, different),
-    }
+    return fit_appearance(same, different)
