@@ -25,7 +25,15 @@ def forced(people: int) -> DetectConfig:
 
 
 def session(
-    folder: Path, engine: str, people: int, embedding: Embedding, dim: int, *, backbone: str = "resnet34", seed: int = 0
+    folder: Path,
+    engine: str,
+    people: int,
+    embedding: Embedding,
+    dim: int,
+    *,
+    precision: str | None = None,
+    backbone: str = "resnet34",
+    seed: int = 0,
 ) -> Session:
     """Build, write and open one network."""
     torch.manual_seed(seed)
@@ -33,7 +41,7 @@ def session(
     built, _ = build_model(model, HEIGHT, WIDTH, metadata={}, detect=forced(people), batch=1, embedding=embedding)
     path = folder / f"{embedding}-{dim}-{people}.onnx"
     path.write_bytes(built.SerializeToString())
-    return open_session(path, engine, device="cpu", precision=None)
+    return open_session(path, engine, device="cpu", precision=precision)
 
 
 def runner(opened: Session, image: np.ndarray, people: int) -> Callable[[], None]:

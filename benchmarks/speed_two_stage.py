@@ -1,6 +1,6 @@
 """One-stage tracking's network against the two-stage counterpart: the same detector, OSNet x1.0 on crops, the same engine.
 
-python benchmarks/speed_two_stage.py --json [--rounds 5] [--people 0,10,30,100,300]
+python benchmarks/speed_two_stage.py --json [--engine openvino --precision bf16] [--rounds 5] [--people 0,10,30,100,300]
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ import argparse
 import json
 import tempfile
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import networks
+import numpy as np
 import record
 import timing
 import torch
 
 from tdtrack.runtime.exported import ExportedEngine
 from tdtrack.runtime.two_stage import TwoStageEngine
-from tdtrack.teacher import load_teacher
+from tdtrack.teacher import Teacher, load_teacher
+from tdtrack.teacher.crops import normalise_crops, resize_crops
 from tdtrack.teacher.osnet import osnet_x1_0
 
 DIM = 512  # Tab. 1
@@ -43,9 +46,27 @@ def export_osnet(path: Path) -> None:
         )
 
 
+def crop_network(path: Path, engine: str, precision: str) -> Teacher:
+    """Open OSNet in the detector's engine."""
+    if engine == "onnxruntime":
+        return load_teacher(path, device="cpu")
+    import openvino
+
+    hints = {"INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision], "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(path, "CPU", hints)
+
+    def embed(crops: Sequence[np.ndarray]) -> np.ndarray:
+        features = compiled(normalise_crops(resize_crops(crops, *CROP)), share_inputs=True)[0]
+        return np.asarray(features, np.float32)
+
+    return load_teacher(embed)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--engine", default="onnxruntime", choices=("onnxruntime", "openvino"))
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--people", default="0,10,30,100,300")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     arguments = parser.parse_args()
@@ -54,11 +75,16 @@ def main() -> None:
     before = timing.load()
     with tempfile.TemporaryDirectory() as scratch:
         export_osnet(Path(scratch) / "osnet.onnx")
-        teacher = load_teacher(Path(scratch) / "osnet.onnx", device="cpu")
+        teacher = crop_network(Path(scratch) / "osnet.onnx", arguments.engine, arguments.precision)
         variants = {}
         for people in crowds:
-            one = ExportedEngine(networks.session(Path(scratch), "onnxruntime", people, "lazy", DIM), min_score=0.0)
-            bare = ExportedEngine(networks.session(Path(scratch), "onnxruntime", people, "none", DIM), min_score=0.0)
+            one, bare = (
+                ExportedEngine(
+                    networks.session(Path(scratch), arguments.engine, people, embedding, DIM, precision=arguments.precision),
+                    min_score=0.0,
+                )
+                for embedding in ("lazy", "none")
+            )
             two = TwoStageEngine(bare, teacher)
             for name, engine in (("one", one), ("two", two)):
                 if len(engine(frame)) != people:
@@ -76,8 +102,10 @@ def main() -> None:
         "load_before": before,
         "load_after": timing.load(),
     }
-    command = f"python benchmarks/speed_two_stage.py --rounds {arguments.rounds} --people {arguments.people}"
-    path = record.save("speed_two_stage", command, results)
+    how = f"--engine {arguments.engine} --precision {arguments.precision}"
+    command = f"python benchmarks/speed_two_stage.py {how} --rounds {arguments.rounds} --people {arguments.people}"
+    suite = "speed_two_stage" if arguments.engine == "onnxruntime" else f"speed_two_stage-openvino-{arguments.precision}"
+    path = record.save(suite, command, results)
     print(json.dumps(results) if arguments.json else path)
 
 
