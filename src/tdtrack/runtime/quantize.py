@@ -26,7 +26,7 @@ from tdtrack.runtime.engine import Engine
 from tdtrack.runtime.exported import ExportedEngine, open_session
 from tdtrack.types import Detections, FloatArray
 
-__all__ = ["QuantizeReport", "compare_engines", "quantize_model"]
+__all__ = ["QuantizeReport", "compare_engines", "quantize_model", "split_images"]
 
 _MIN_IOU = 0.5  # two engines found the same object
 _SEED = 0
@@ -115,7 +115,7 @@ def quantize_model(
     description = exact.description
     if description.precision != "fp32":
         raise WeightsError(f"{source} is {description.precision} already; give the fp32 file that tdtrack export wrote")
-    calibration, measured = _split(load_dataset(annotations, images), description.classes, calibration_images, max_images)
+    calibration, measured = split_images(load_dataset(annotations, images), description.classes, calibration_images, max_images)
     content = _quantized(source, description, calibration, exact.batch or 1)
     with atomic_write(target, "wb") as file:
         file.write(content)
@@ -128,10 +128,20 @@ def _open(path: Path) -> ExportedEngine:
     return ExportedEngine(open_session(path, "onnxruntime", device="cpu", precision=None))
 
 
-def _split(
+def split_images(
     dataset: DetectionDataset, classes: tuple[str, ...], calibration: int, measured: int
 ) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
-    """Draw images to calibrate on and others to measure on; always the same ones."""
+    """Draw images to calibrate on and others to measure on; always the same ones.
+
+    Args:
+        dataset: the user's.
+        classes: of the model.
+        calibration: how many to calibrate on, at most half.
+        measured: how many of the others to measure on.
+
+    Raises:
+        DataError: the data set has fewer than two images, or other classes than the model.
+    """
     if dataset.classes != classes:
         raise DataError(
             f"{dataset.name} has classes {dataset.classes}, the model {classes}; give data with the model's classes, in order"
