@@ -141,3 +141,20 @@ def test_doctor_lists_a_detectors_feature_maps(tmp_path: Path, capsys: pytest.Ca
     said = capsys.readouterr().out
     assert "64x96" in said and "multiply-adds" in said and "yolox" in said
     assert sum(line.startswith("*") for line in said.splitlines()) >= 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.json", "b.json"], "2 data sets were given"),
+        (["a.json", "--pseudo-boxes"], "and --pseudo-boxes"),
+        (["a.json", "--detector", "d.onnx"], "--detector-licence"),
+        (["a.json", "--detector", "d.onnx", "--detector-licence", "MIT", "--input-size", "416"], "is not HEIGHT,WIDTH"),
+        (["a.json", "--detector", "d.onnx", "--detector-licence", "MIT"], "ends in .onnx"),
+    ],
+)
+def test_words_that_do_not_go_together_are_said(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["teach", *words, "--teacher", "osnet_x0_25", "--out", str(tmp_path / "out")]) in (1, 2)
+    assert message in " ".join(capsys.readouterr().err.split())
