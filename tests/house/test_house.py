@@ -63,7 +63,7 @@ def test_every_setting_says_what_it_means(record: type) -> None:
 
 
 def test_records_were_discovered() -> None:
-    assert len(_records()) == 10
+    assert len(_records()) == 11
 
 
 def test_public_names_exist_and_load_lazily() -> None:
