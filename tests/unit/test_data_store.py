@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +269,26 @@ def test_without_pyarrow_the_extra_is_named(path: Path, tmp_path: Path, monkeypa
     for use in (lambda: EmbeddingStore.open(path), lambda: StoreWriter(tmp_path / "s", **settings(dataset()))):
         with pytest.raises(MissingExtraError, match=r"the embedding store needs pyarrow.*tdtrack\[train\]"):
             use()
+
+
+def test_looking_up_in_order_holds_a_few_parts_and_not_the_store(tmp_path: Path) -> None:
+    dim, rows_per_part, count = 256, 512, 40
+    rng = np.random.default_rng(0)
+    data = dataset(rows_per_part * count)
+    writer = StoreWriter(tmp_path / "s.parquet", **settings(data, dim=dim, rows_per_part=rows_per_part))
+    whole = rng.normal(size=(data.num_boxes, dim)).astype(np.float16)
+    for part in range(writer.num_parts):
+        rows = writer.part_rows(part)
+        chosen = slice(rows.start, rows.stop)
+        writer.write_part(part, data.annotation_id[chosen], whole[chosen].astype(np.float32))
+    store = EmbeddingStore.open(writer.finish())
+    tracemalloc.start()
+    for start in range(0, data.num_boxes, 700):
+        chosen = slice(start, start + 700)
+        np.testing.assert_array_equal(store.lookup(data.annotation_id[chosen]), whole[chosen])
+    held = pyarrow.total_allocated_bytes()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak + held < whole.nbytes / 2
+    anywhere = rng.permutation(data.num_boxes)[:50]
+    np.testing.assert_array_equal(store.lookup(data.annotation_id[anywhere]), whole[anywhere])

@@ -13,9 +13,10 @@ import torch
 from layouts import put
 from tdtrack.config import AugmentConfig, DataSource
 from tdtrack.data import load_dataset, load_source
-from tdtrack.errors import ConfigError, DataError, StoreError
+from tdtrack.errors import ConfigError, DataError, OutputError, StoreError
 from tdtrack.teacher import load_teacher
 from tdtrack.teacher.annotate import annotate
+from tdtrack.training import embeddings
 from tdtrack.training import samples as samples_module
 from tdtrack.training.samples import TrainingSamples, keep_classes, load_labelled_sets, training_batches
 from training_world import COLOUR_TEACHERS, TINY_MODEL, embed_colour, tiny_config, write_images, write_store
@@ -212,3 +213,36 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
         assert [(i, kept.classes[value]) for i, value in zip(after.annotation_id, after.class_id)] == expected
     with pytest.raises(DataError, match=r"classes person, car, dog but the model learns bike"):
         keep_classes(dataset, ("bike",))
+
+
+def test_a_table_in_a_file_holds_what_one_in_memory_does(
+    source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = load_labelled_sets([source, source], ("person",), TINY_MODEL.embedding_dim, need_stores=True)
+    sets[0].dataset.images[-1].ignore[:] = True  # rows of zeros where one block ends and the next begins
+    monkeypatch.setattr(samples_module, "ROWS_AT_ONCE", 3)
+    in_memory = TrainingSamples(sets, tiny_config(tmp_path / "memory", source))
+    monkeypatch.setattr(embeddings, "TABLE_BYTES", 0)
+    config = tiny_config(tmp_path / "file", source, workers=1)
+    in_file = TrainingSamples(sets, config)
+    table = np.concatenate([item.store.lookup(item.dataset.annotation_id) for item in sets if item.store is not None])
+    table[~np.concatenate([item.counted for item in sets])] = 0
+    np.testing.assert_array_equal(in_file._embedding, table[:, : TINY_MODEL.embedding_dim])
+    np.testing.assert_array_equal(in_file._embedding, in_memory._embedding)
+    assert isinstance(in_file._embedding, np.memmap) and not isinstance(in_memory._embedding, np.memmap)
+    assert list((tmp_path / "file").iterdir()) == []
+    torch.testing.assert_close(in_file.mean_embedding(), in_memory.mean_embedding())
+    for one, two in zip(training_batches(in_file, config, 0), training_batches(in_memory, config, 0)):
+        assert all(torch.equal(a, b) for a, b in zip(one, two))
+
+
+def test_a_table_that_does_not_fit_on_the_disk_is_an_error(
+    source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    monkeypatch.setattr(embeddings, "TABLE_BYTES", 0)
+    monkeypatch.setattr(embeddings, "TemporaryFile", lambda dir: Path("/dev/full").open("wb"))  # noqa: SIM115
+    sets = load_labelled_sets([source], ("person",), TINY_MODEL.embedding_dim, need_stores=True)
+    with pytest.raises(OutputError, match=r"cannot keep the embeddings of \d+ boxes in .*run: No space left on device"):
+        TrainingSamples(sets, tiny_config(tmp_path / "run", source))

@@ -14,7 +14,6 @@ import yaml
 
 from tdtrack.config import DataSource, TrainConfig
 from tdtrack.errors import ConfigError, DataError, OutputError, WeightsError
-from tdtrack.model import Losses
 from tdtrack.training.log import COLUMNS, METRICS_FILE, MetricsLog, ProgressLine
 from tdtrack.training.signals import StopRequest
 from tdtrack.training.state import RunState, check_same_run, load_checkpoint, plain_settings, save_checkpoint
@@ -37,7 +36,9 @@ def test_settings_survive_yaml() -> None:
 def test_the_first_setting_that_differs_is_named() -> None:
     base = config()
     recorded = plain_settings(base)
-    check_same_run(HERE, recorded, plain_settings(replace(base, out="elsewhere", workers=7, checkpoint_every=1)))
+    check_same_run(
+        HERE, recorded, plain_settings(replace(base, out="elsewhere", workers=7, checkpoint_every=1, devices=8, nodes=2))
+    )
     for changed, message in (
         (replace(base, seed=1), "with seed 0, this one has 1"),
         (replace(base, optimizer=replace(base.optimizer, momentum=0.5)), "with optimizer.momentum 0.9, this one has 0.5"),
@@ -60,7 +61,7 @@ def learn(run: RunState) -> None:
     run.optimizer.step()
     run.optimizer.zero_grad()
     run.step += 1
-    run.add_to_sums(Losses(loss, loss, loss, loss, 3), torch.ones(()))
+    run.add_to_sums(torch.stack([*[loss.detach().double()] * 4, torch.ones((), dtype=torch.float64), torch.tensor(3.0)]))
 
 
 def test_a_checkpoint_holds_all_that_matters(tmp_path: Path) -> None:
@@ -86,8 +87,7 @@ def test_a_checkpoint_holds_all_that_matters(tmp_path: Path) -> None:
 def test_means_are_means() -> None:
     run = small_run()
     for value in (1.0, 2.0, 6.0):
-        loss = torch.tensor(value)
-        run.add_to_sums(Losses(loss, 2 * loss, 3 * loss, 4 * loss, int(value)), 5 * loss)
+        run.add_to_sums(value * torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 1.0]))
     expected = {
         "loss": 3.0,
         "class_loss": 6.0,

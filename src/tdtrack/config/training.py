@@ -69,6 +69,10 @@ class OptimizerConfig:
         momentum: of SGD; AdamW's first beta (TFMG).
         weight_decay: L2 (decoupled with AdamW), on convolution kernels only (Supp. A; TFMG).
         batch_size: images per iteration over all devices (Sec. 4.2; 32 for benchmark models, Supp. A).
+        accumulate: micro-batches that each device's share of a batch is cut into, one in memory at a time (not in the paper).
+            Gradients are those of the whole batch, except that batch norm sees a micro-batch at a time.
+        learning_rate_batch: batch size that ``learning_rate`` was chosen for; it is then multiplied by ``batch_size`` over this
+            (the linear rule of Goyal et al., 2017). 0 takes the rate as it is.
         max_gradient_norm: gradients are scaled down to this norm; 0 is off (not in the paper: short small-batch runs need it).
         ema_decay: decay of the averaged weights that are evaluated and saved; 0 is off (not in the paper).
     """
@@ -83,6 +87,8 @@ class OptimizerConfig:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     batch_size: int = 16
+    accumulate: int = 1
+    learning_rate_batch: int = 0
     max_gradient_norm: float = 0.0
     ema_decay: float = 0.0
 
@@ -94,6 +100,11 @@ class OptimizerConfig:
         """
         require(self.steps >= 1, f"optimizer.steps is {self.steps}; it must be at least 1")
         require(self.batch_size >= 1, f"optimizer.batch_size is {self.batch_size}; it must be at least 1")
+        require(self.accumulate >= 1, f"optimizer.accumulate is {self.accumulate}; it must be at least 1")
+        require(
+            self.learning_rate_batch >= 0,
+            f"optimizer.learning_rate_batch is {self.learning_rate_batch}; it must be a number of images, or 0 for no scaling",
+        )
         require(
             0 <= self.warmup_steps <= self.steps,
             f"optimizer.warmup_steps is {self.warmup_steps}; it must lie in 0..steps ({self.steps})",
@@ -143,7 +154,8 @@ class TrainConfig:
         seed: of initial weights, order and augmentation.
         workers: loader processes; the result does not depend on it.
         accelerator: Lightning Fabric's choice of hardware.
-        devices: how many.
+        devices: how many on each machine; ``torchrun`` or SLURM, where they start the processes, say it instead.
+        nodes: machines; told like ``devices``.
         precision: Lightning Fabric's precision, for instance "32-true", "bf16-mixed".
         validate_every: iterations between validations; 0 is only at the end.
         checkpoint_every: iterations between resumable checkpoints.
@@ -166,6 +178,7 @@ class TrainConfig:
     workers: int = 0
     accelerator: str = "auto"
     devices: int = 1
+    nodes: int = 1
     precision: str = "32-true"
     validate_every: int = 5000
     checkpoint_every: int = 1000

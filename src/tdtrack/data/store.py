@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ __all__ = ["FORMAT_VERSION", "EmbeddingStore", "StoreMetadata", "StoreWriter"]
 FORMAT_VERSION = 1
 _METADATA_KEY = b"tdtrack.embedding_store"
 _PART_NAME = "part-{:06d}.parquet"
+_PARTS_KEPT = 4  # in memory; who reads in the order of the data set needs one or two at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,17 @@ class StoreMetadata:
 
 
 class EmbeddingStore:
-    """An open store; the embeddings are read at the first ``lookup`` and kept as float16."""
+    """An open store. Annotation ids are kept in memory; embeddings are read part by part as they are looked up.
 
-    def __init__(self, path: Path, metadata: StoreMetadata, length: int) -> None:
+    In the order of the data set every part is read once; in random order a part may be read for every box.
+    """
+
+    def __init__(self, path: Path, metadata: StoreMetadata, footer: Any) -> None:
         self.path = path
         self.metadata = metadata
-        self._length = length
-        self._columns: tuple[IntArray, NDArray[np.float16]] | None = None
+        self._footer = footer
+        self._parts: OrderedDict[int, NDArray[np.float16]] = OrderedDict()
+        self._index: tuple[IntArray, IntArray] | None = None
 
     @classmethod
     def open(cls, path: Path | str) -> EmbeddingStore:
@@ -76,14 +82,14 @@ class EmbeddingStore:
         path = Path(path)
         with _reading(path), _parquet().ParquetFile(path) as file:
             found = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
-            length = int(file.metadata.num_rows)
+            footer = file.metadata
         if found is None:
             raise StoreError(f"{path}: a Parquet file, but not an embedding store; make one with tdtrack annotate")
         try:
             content = json.loads(found)
             version = content.get("format_version")
             if version == FORMAT_VERSION:
-                return cls(path, StoreMetadata(**content), length)
+                return cls(path, StoreMetadata(**content), footer)
         except (ValueError, TypeError, AttributeError) as error:
             raise StoreError(f"{path}: what the store says about itself is damaged: {error}; annotate again") from error
         raise StoreError(
@@ -122,7 +128,7 @@ class EmbeddingStore:
 
     def __len__(self) -> int:
         """Return the number of embeddings."""
-        return self._length
+        return int(self._footer.num_rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as a path, not as gigabytes."""
@@ -140,14 +146,20 @@ class EmbeddingStore:
         Raises:
             StoreError: the store has no embedding for one of them, or the file is damaged.
         """
-        ids, embeddings = self._read()
-        row = self._rows(ids, np.asarray(annotation_id, np.int64))
+        row = self._rows(np.asarray(annotation_id, np.int64))
         if (row < 0).any():
             missing = int(np.asarray(annotation_id)[row < 0][0])
             raise StoreError(
                 f"{self.path}: no embedding for annotation {missing}; the store belongs to other data, annotate again"
             )
-        return embeddings[row].astype(np.float32)
+        ends = np.cumsum([self._footer.row_group(part).num_rows for part in range(self._footer.num_row_groups)])
+        of_part = np.searchsorted(ends, row, side="right")
+        embeddings = np.empty((len(row), self.dim), np.float32)
+        for part in np.unique(of_part).tolist():
+            chosen = of_part == part
+            content = self._part(part)
+            embeddings[chosen] = content[row[chosen] - ends[part] + len(content)]
+        return embeddings
 
     def check(self, dataset: DetectionDataset, teacher_fingerprint: str | None = None) -> None:
         """Refuse to go with a data set or teacher that the store was not made from.
@@ -166,7 +178,7 @@ class EmbeddingStore:
             )
         fingerprint = dataset.fingerprint()
         wanted = dataset.annotation_id
-        missing = wanted[self._rows(self._read()[0], wanted) < 0]
+        missing = wanted[self._rows(wanted) < 0]
         if len(missing):
             raise StoreError(
                 f"{self.path}: no embedding for {len(missing)} of {len(wanted)} boxes of {dataset.name}, first for annotation "
@@ -178,32 +190,43 @@ class EmbeddingStore:
                 f"{fingerprint[:12]}: boxes, classes or images have changed since; annotate {dataset.name} again"
             )
 
-    @staticmethod
-    def _rows(ids: IntArray, wanted: IntArray) -> IntArray:
-        """Return the row of each wanted id among the ascending ``ids``, -1 where it is not there."""
+    def _rows(self, wanted: IntArray) -> IntArray:
+        """Return the row of each wanted id in the file, -1 where it is not there."""
+        ids, row = self._read_index()
         if not len(ids):
             return np.full(len(wanted), -1, np.int64)
-        row = np.searchsorted(ids, wanted).clip(max=len(ids) - 1)
-        return np.where(ids[row] == wanted, row, -1)
+        place = np.searchsorted(ids, wanted).clip(max=len(ids) - 1)
+        return np.where(ids[place] == wanted, row[place], -1)
 
-    def _read(self) -> tuple[IntArray, NDArray[np.float16]]:
-        """Return ascending annotation ids and their embeddings."""
-        if self._columns is None:
+    def _read_index(self) -> tuple[IntArray, IntArray]:
+        """Return ascending annotation ids and their rows in the file."""
+        if self._index is None:
             with _reading(self.path), _parquet().ParquetFile(self.path, page_checksum_verification=True) as file:
-                table = file.read().combine_chunks()
-            ids = np.asarray(table["annotation_id"].to_numpy(), np.int64)
-            flat = table["embedding"].chunk(0).flatten() if len(ids) else np.zeros(0, np.float16)
-            embeddings = np.asarray(flat, np.float16).reshape(len(ids), self.dim)
-            order = np.argsort(ids, kind="stable")
-            if len(order) and not np.array_equal(order, np.arange(len(order))):
-                ids, embeddings = ids[order], embeddings[order]
+                ids = np.asarray(file.read(columns=["annotation_id"])["annotation_id"].to_numpy(), np.int64)
+            row = np.argsort(ids, kind="stable")
+            ids = ids[row]
             twice = np.flatnonzero(ids[1:] == ids[:-1])
             if len(twice):
                 raise StoreError(
                     f"{self.path}: annotation {ids[twice[0]]} has two embeddings; the store is damaged, annotate again"
                 )
-            self._columns = (ids, embeddings)
-        return self._columns
+            self._index = ids, row
+        return self._index
+
+    def _part(self, part: int) -> NDArray[np.float16]:
+        """Return the embeddings of a row group, ``(n, D_t)``, from the file or from those read last."""
+        if part not in self._parts:
+            parquet = _parquet()
+            with (
+                _reading(self.path),
+                parquet.ParquetFile(self.path, metadata=self._footer, page_checksum_verification=True) as file,
+            ):
+                column = file.read_row_group(part, columns=["embedding"])["embedding"].combine_chunks()
+            self._parts[part] = np.asarray(column.flatten(), np.float16).reshape(-1, self.dim)
+            if len(self._parts) > _PARTS_KEPT:
+                self._parts.popitem(last=False)
+        self._parts.move_to_end(part)
+        return self._parts[part]
 
 
 class StoreWriter:

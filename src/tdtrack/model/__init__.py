@@ -16,11 +16,12 @@ from tdtrack.model.checkpoint import load_model, load_weights, read_metadata, re
 from tdtrack.model.detect import DetectedTensors  # noqa: E402
 from tdtrack.model.identity import UNKNOWN, IdentityHead  # noqa: E402
 from tdtrack.model.joint import JointModel, Predictions, weight_decay_groups  # noqa: E402
-from tdtrack.model.losses import Losses, Targets, compute_losses  # noqa: E402
+from tdtrack.model.losses import BatchTotals, Losses, Targets, assign_batch, compute_losses  # noqa: E402
 from tdtrack.model.target import TeacherTarget, principal_directions  # noqa: E402
 
 __all__ = [
     "UNKNOWN",
+    "BatchTotals",
     "DetectedTensors",
     "IdentityHead",
     "JointModel",
@@ -28,6 +29,7 @@ __all__ = [
     "Predictions",
     "Targets",
     "TeacherTarget",
+    "assign_batch",
     "compute_losses",
     "load_model",
     "load_weights",

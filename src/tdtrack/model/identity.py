@@ -32,12 +32,13 @@ class IdentityHead(nn.Module):
         self.scale = math.sqrt(2) * math.log(max(num_identities - 1, 2))
         self.classifier = nn.Linear(embedding_dim, num_identities)
 
-    def forward(self, student: Tensor, identity: Tensor) -> Tensor:
+    def forward(self, student: Tensor, identity: Tensor, total: Tensor | None = None) -> Tensor:
         """Cross-entropy of the identities, averaged over the anchors whose identity is known.
 
         Args:
             student: ``(P, D_s)`` predictions at positive anchors, before L2 normalisation.
             identity: ``(P,)`` int64, identity of each anchor's box, or ``UNKNOWN``.
+            total: known identities in the batch that these anchors are a part of; ``None`` where they are all.
 
         Returns:
             Scalar; zero, still differentiable, when none is known.
@@ -49,4 +50,4 @@ class IdentityHead(nn.Module):
             raise ShapeError(f"{len(student)} anchors but {len(identity)} identities")
         known = identity != UNKNOWN
         logits = self.classifier(self.scale * normalize(student[known], dim=1))
-        return cross_entropy(logits, identity[known], reduction="sum") / max(int(known.sum()), 1)
+        return cross_entropy(logits, identity[known], reduction="sum") / (known.sum() if total is None else total).clamp(min=1)

@@ -14,12 +14,22 @@ from tdtrack.config import AssignConfig, LossConfig
 from tdtrack.errors import ShapeError
 from tdtrack.model.assign import IGNORED, assign_anchors
 from tdtrack.model.boxcode import encode_boxes
+from tdtrack.model.identity import UNKNOWN
 
 if TYPE_CHECKING:
     from tdtrack.model.identity import IdentityHead
     from tdtrack.model.joint import JointModel, Predictions
 
-__all__ = ["Losses", "Targets", "box_loss", "classification_loss", "compute_losses", "embedding_loss"]
+__all__ = [
+    "BatchTotals",
+    "Losses",
+    "Targets",
+    "assign_batch",
+    "box_loss",
+    "classification_loss",
+    "compute_losses",
+    "embedding_loss",
+]
 
 
 @dataclass(eq=False)
@@ -65,8 +75,41 @@ class Targets:
 
 
 @dataclass(eq=False)
+class BatchTotals:
+    """What the losses of a batch are divided by.
+
+    A batch may be spread over processes and micro-batches: divided by the totals of the whole batch, the losses of its parts
+    add up to those of the batch, and so do the gradients.
+
+    Attributes:
+        images: images of the batch.
+        positives: anchors that were assigned a box.
+        named: positives whose identity is known; 0 where nobody asks.
+    """
+
+    images: Tensor
+    positives: Tensor
+    named: Tensor
+
+    @classmethod
+    def of(cls, assignment: Tensor, targets: Targets) -> BatchTotals:
+        """Count in one part of a batch.
+
+        Args:
+            assignment: ``(B, N)``, what ``assign_batch`` gave.
+            targets: of its B images.
+        """
+        image, anchor = torch.nonzero(assignment >= 0, as_tuple=True)
+        named = assignment.new_zeros(())
+        if targets.identity is not None:
+            row = _row_in_batch(assignment[image, anchor], image, targets)
+            named = (torch.cat(targets.identity)[row] != UNKNOWN).sum()
+        return cls(assignment.new_tensor(len(targets)), assignment.new_tensor(len(image)), named)
+
+
+@dataclass(eq=False)
 class Losses:
-    """The losses of one batch, float32 scalars.
+    """The losses of one batch, or what one part of it adds to them, float32 scalars.
 
     Attributes:
         total: Eq. 2, the weighted sum; call ``backward`` on this.
@@ -121,7 +164,9 @@ def box_loss(codes: Tensor, target: Tensor, delta: float) -> Tensor:
     return huber_loss(codes, target, reduction="none", delta=delta).sum() / 4
 
 
-def embedding_loss(student: Tensor, teacher: Tensor, image: Tensor, num_images: int) -> Tensor:
+def embedding_loss(
+    student: Tensor, teacher: Tensor, image: Tensor, num_images: int, total_images: Tensor | None = None
+) -> Tensor:
     """Squared distance from student to teacher embeddings.
 
     Args:
@@ -129,6 +174,7 @@ def embedding_loss(student: Tensor, teacher: Tensor, image: Tensor, num_images: 
         teacher: ``(P, D_t)`` embedding of each anchor's box, ``D_t >= D_s``; its first D_s numbers are the target.
         image: ``(P,)`` int64 in ``[0, B)``, the image each anchor belongs to.
         num_images: ``B``; an image without positive anchors counts as zero.
+        total_images: images of the batch that these are a part of; ``None`` where they are all.
 
     Returns:
         Scalar; zero, still differentiable, when ``P`` is 0.
@@ -151,7 +197,19 @@ def embedding_loss(student: Tensor, teacher: Tensor, image: Tensor, num_images: 
     per_anchor = (student - teacher[:, :width]).square().sum(dim=1)
     totals = per_anchor.new_zeros(num_images).index_add(0, image, per_anchor)
     positives = torch.bincount(image, minlength=num_images).clamp(min=1)
-    return (totals / positives).mean()
+    return (totals / positives).sum() / (num_images if total_images is None else total_images)
+
+
+@torch.no_grad()
+def assign_batch(anchors: Tensor, targets: Targets, config: AssignConfig) -> Tensor:
+    """Assign anchors to boxes in every image: ``(B, N)`` int64 as ``assign_anchors`` gives it.
+
+    Args:
+        anchors: ``(N, 4)`` xyxy in input pixels.
+        targets: of B images, on the same device.
+        config: which anchor learns which box.
+    """
+    return torch.stack([assign_anchors(anchors, xyxy, ignore, config) for xyxy, ignore in zip(targets.boxes, targets.ignore)])
 
 
 def compute_losses(
@@ -161,6 +219,9 @@ def compute_losses(
     assign: AssignConfig,
     loss: LossConfig,
     identity_head: IdentityHead | None = None,
+    *,
+    assignment: Tensor | None = None,
+    totals: BatchTotals | None = None,
 ) -> Losses:
     """Assign anchors to boxes and compare predictions with targets.
 
@@ -171,6 +232,8 @@ def compute_losses(
         assign: which anchor learns which box.
         loss: constants and weights.
         identity_head: what embeddings learn from instead of the teacher (Tab. 4's counterpart); ``None`` is the paper's method.
+        assignment: what ``assign_batch`` gave for these targets; ``None`` makes it here.
+        totals: of the batch that these images are a part of; ``None`` where they are all.
 
     Returns:
         Finite losses, differentiable in every parameter, also when no image has a box.
@@ -187,26 +250,26 @@ def compute_losses(
     if len(targets) != len(logits):
         raise ShapeError(f"predictions of {len(logits)} images but targets of {len(targets)}")
     with torch.no_grad():
-        assignment = torch.stack(
-            [assign_anchors(predictions.anchors, xyxy, ignore, assign) for xyxy, ignore in zip(targets.boxes, targets.ignore)]
-        )
+        if assignment is None:
+            assignment = assign_batch(predictions.anchors, targets, assign)
         image, anchor = torch.nonzero(assignment >= 0, as_tuple=True)
         row = _row_in_batch(assignment[image, anchor], image, targets)
         classes = torch.zeros_like(logits)
         classes[image, anchor, torch.cat(targets.class_id)[row]] = 1
         codes = encode_boxes(torch.cat(targets.boxes)[row].float(), predictions.anchors[anchor])
-    normaliser = len(row) + 1
+    normaliser = (len(row) if totals is None else totals.positives) + 1
     classification = (
         classification_loss(logits, classes, assignment != IGNORED, loss.focal_alpha, loss.focal_gamma) / normaliser
     )
     box = box_loss(predictions.box_codes[image, anchor].float(), codes, loss.huber_delta) / normaliser
     student = model.embed_at(predictions, image, anchor).float()
     if identity_head is None:
-        embedding = embedding_loss(student, _teacher_rows(targets, row), image, len(targets))
+        images = None if totals is None else totals.images
+        embedding = embedding_loss(student, _teacher_rows(targets, row), image, len(targets), images)
     elif targets.identity is None:
         raise ShapeError("an identity head learns from identities, but the targets have none")
     else:
-        embedding = identity_head(student, torch.cat(targets.identity)[row])
+        embedding = identity_head(student, torch.cat(targets.identity)[row], None if totals is None else totals.named)
     total = loss.class_weight * classification + loss.box_weight * box + loss.embedding_weight * embedding
     return Losses(total, classification, box, embedding, len(row))
 

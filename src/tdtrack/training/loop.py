@@ -74,9 +74,11 @@ def _loop(session: Session, config: TrainConfig, *, progress: bool) -> None:
             if row and log is not None:
                 log.write(run.step, row)
             line.advance(row)
-            if stop.received or _due(run.step, config.checkpoint_every, steps):
+            # Several processes stop together, where the log makes them wait for each other anyway.
+            stopping = session.agree(stop.received) if session.alone or _due(run.step, config.log_every, steps) else False
+            if stopping or _due(run.step, config.checkpoint_every, steps):
                 checkpoint = session.save_checkpoint()
-            if stop.received and run.step < steps:
+            if stopping and run.step < steps:
                 line.say(f"stopped after iteration {run.step}; the same command resumes from {checkpoint}")
                 raise KeyboardInterrupt(f"stopped after iteration {run.step}, resumable from {checkpoint}")
 

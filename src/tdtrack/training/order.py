@@ -45,7 +45,9 @@ def sample_generator(position: int, seed: int) -> np.random.Generator:
 class PositionBatches(Sampler[list[int]]):
     """The positions each iteration reads, for one of several devices."""
 
-    def __init__(self, batch_size: int, first_step: int, last_step: int, *, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, batch_size: int, first_step: int, last_step: int, *, rank: int = 0, world_size: int = 1, accumulate: int = 1
+    ) -> None:
         """Cut the sequence into batches and take one device's share of each.
 
         Args:
@@ -54,14 +56,16 @@ class PositionBatches(Sampler[list[int]]):
             last_step: iteration to stop before.
             rank: this device, from 0.
             world_size: number of devices.
+            accumulate: micro-batches of equal size that a share will be cut into.
 
         Raises:
-            ConfigError: the devices cannot share a batch evenly.
+            ConfigError: the devices cannot share a batch evenly, or a share cannot be cut evenly.
         """
-        if batch_size % world_size:
+        parts = world_size * accumulate
+        if batch_size % parts:
+            by = f"{world_size} devices" if accumulate == 1 else f"{world_size} devices with {accumulate} micro-batches each"
             raise ConfigError(
-                f"optimizer.batch_size is {batch_size}, which {world_size} devices cannot share evenly; "
-                f"make it a multiple of {world_size}"
+                f"optimizer.batch_size is {batch_size}, which {by} cannot share evenly; make it a multiple of {parts}"
             )
         self.batch_size = batch_size
         self.steps = range(first_step, last_step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from tdtrack.data.store import EmbeddingStore
 from tdtrack.errors import ConfigError, DataError, StoreError, TdtrackError
 from tdtrack.model import UNKNOWN, Targets, TeacherTarget
 from tdtrack.training.augment import change_light, choose_placement, cut_boxes, cut_window, pad_window, place_boxes
+from tdtrack.training.embeddings import learned_embeddings
 from tdtrack.training.order import PositionBatches, sample_at, sample_generator
 from tdtrack.training.signals import ignore_interrupts
 from tdtrack.types import BoolArray, FloatArray, Image, IntArray
@@ -221,6 +223,18 @@ class Batch(NamedTuple):
         rows = [list(torch.split(column.to(device, non_blocking=True), counts)) for column in columns]
         return self.images.to(device, non_blocking=True), Targets(*rows)
 
+    def split(self, parts: int) -> list[Batch]:
+        """Cut into micro-batches of equal numbers of images, in order.
+
+        Args:
+            parts: how many; divides the number of images.
+        """
+        counts = self.counts.chunk(parts)
+        boxes = [int(count.sum()) for count in counts]
+        columns = (self.xyxy, self.class_id, self.ignore, self.embedding, self.identity)
+        rows = zip(*(torch.split(column, boxes) for column in columns))
+        return [Batch(images, count, *row) for images, count, row in zip(self.images.chunk(parts), counts, rows)]
+
 
 class TrainingSamples(Dataset["Sample | TdtrackError"]):
     """Augmented samples by position; the same position always gives the same sample.
@@ -230,11 +244,11 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
     """
 
     def __init__(self, sets: Sequence[LabelledSet], config: TrainConfig, target: TeacherTarget | None = None) -> None:
-        """Gather the images of all sets and load what is learned of their embeddings into memory.
+        """Gather the images of all sets and what is learned of their embeddings.
 
         Args:
             sets: with stores.
-            config: input size, augmentation, seed, D_s and the number of loader processes.
+            config: input size, augmentation, seed, D_s, the number of loader processes, and the run folder.
             target: what is learned; ``None`` is the first D_s numbers.
 
         Raises:
@@ -242,7 +256,7 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
         """
         self._images = [image for item in sets for image in item.dataset.images]
         self._config = config
-        self._embedding = np.concatenate([_embeddings(item, config.model.embedding_dim, target) for item in sets])
+        self._embedding = learned_embeddings(sets, config.model.embedding_dim, target, Path(config.out))
         counts = [len(image.annotation_id) for image in self._images]
         self._first_box = np.cumsum([0, *counts])
         if not any((~image.ignore).any() for image in self._images):
@@ -289,7 +303,11 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
     def mean_embedding(self) -> Tensor:
         """Return the ``(D_s,)`` float32 mean of what is learned, over all boxes that count."""
         counted = np.concatenate([~image.ignore for image in self._images])
-        return torch.from_numpy(self._embedding[counted].mean(axis=0, dtype=np.float64).astype(np.float32))
+        total = np.zeros(self._embedding.shape[1])
+        for start in range(0, len(counted), ROWS_AT_ONCE):
+            rows = self._embedding[start : start + ROWS_AT_ONCE][counted[start : start + ROWS_AT_ONCE]]
+            total += rows.sum(axis=0, dtype=np.float64)
+        return torch.from_numpy((total / counted.sum()).astype(np.float32))
 
     def _decoded(self, index: int) -> Image:
         """Decode an image, or find it among those kept; the first to come stay, since every epoch wants all of them once."""
@@ -306,18 +324,6 @@ class TrainingSamples(Dataset["Sample | TdtrackError"]):
             self._cache_room -= image.nbytes
             self._cache[index] = image
         return image
-
-
-def _embeddings(item: LabelledSet, embedding_dim: int, target: TeacherTarget | None) -> NDArray[np.float16]:
-    """Return what is learned of every box's embedding, in order of image and box; zeros for ignore regions."""
-    counted = np.flatnonzero(item.counted)
-    table = np.zeros((item.dataset.num_boxes, embedding_dim), np.float16)
-    start = 0
-    for teacher in item.teacher_rows():
-        learned = teacher[:, :embedding_dim] if target is None else target(torch.from_numpy(teacher)).numpy()
-        table[counted[start : start + len(teacher)]] = learned
-        start += len(teacher)
-    return table
 
 
 def _number_identities(sets: Sequence[LabelledSet]) -> tuple[IntArray, int]:
@@ -375,13 +381,18 @@ def training_batches(
         An iterator whose loader processes have started when this returns.
 
     Raises:
-        ConfigError: the devices cannot share a batch evenly.
+        ConfigError: the devices cannot share a batch evenly, or it cannot be cut into micro-batches.
         DataError: while iterating, an image cannot be read or is not of the annotated size.
     """
     loader = DataLoader(
         samples,
         batch_sampler=PositionBatches(
-            config.optimizer.batch_size, first_step, config.optimizer.steps, rank=rank, world_size=world_size
+            config.optimizer.batch_size,
+            first_step,
+            config.optimizer.steps,
+            rank=rank,
+            world_size=world_size,
+            accumulate=config.optimizer.accumulate,
         ),
         num_workers=config.workers,
         collate_fn=_collate,

@@ -7,31 +7,34 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import yaml
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from tdtrack.config import OptimizerConfig, TrainConfig
 from tdtrack.errors import ConfigError
 from tdtrack.files import atomic_write
 from tdtrack.model import (
+    BatchTotals,
     IdentityHead,
     JointModel,
     Losses,
     Targets,
     TeacherTarget,
+    assign_batch,
     compute_losses,
     load_weights,
     read_teacher_target,
     save_model,
     weight_decay_groups,
 )
+from tdtrack.model.anchors import pyramid_anchors, pyramid_shapes
 from tdtrack.training.ema import AveragedWeights
+from tdtrack.training.processes import launch, synchronise_norms
 from tdtrack.training.samples import Batch, TrainingSamples, load_labelled_sets, training_batches
-from tdtrack.training.schedule import learning_rate_at
+from tdtrack.training.schedule import learning_rate_at, peak_learning_rate
 from tdtrack.training.state import (
     CHECKPOINT_FILE,
     FREE_SETTINGS,
@@ -55,6 +58,7 @@ class Session:
         config: everything about the run.
         run: the state that a checkpoint keeps.
         leads: this process writes files; true in one of several.
+        alone: there is no other process.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -67,8 +71,9 @@ class Session:
             ConfigError, DataError, StoreError, WeightsError, OutputError: as ``tdtrack.training.train`` says.
         """
         self.config = config
-        self._fabric = _fabric(config)
+        self._fabric = launch(config)
         self.leads = self._fabric.is_global_zero
+        self.alone = self._fabric.world_size == 1
         self._settings = plain_settings(config)
         classes, dim = config.model.classes, config.model.embedding_dim
         named = config.loss.supervision == "identities"
@@ -111,7 +116,11 @@ class Session:
         if optimizer.share_anchor_slots:
             model.embedding_head.share_slots()
         head = self._identity_head() if config.loss.supervision == "identities" else None
+        if not self.alone:
+            synchronise_norms(model, self._fabric.device)
         algorithm = _algorithm(model, head, optimizer)
+        shapes = pyramid_shapes(config.input_height, config.input_width, config.model.min_level, config.model.max_level)
+        self._anchors = pyramid_anchors(shapes, config.model, self._fabric.device)
         self._learner, self._optimizer = self._fabric.setup(_Learner(model, head, config), algorithm)
         average = AveragedWeights(model, optimizer.ema_decay) if optimizer.ema_decay > 0 else None
         sums = torch.zeros(len(LOGGED), dtype=torch.float64, device=self._fabric.device)
@@ -149,9 +158,7 @@ class Session:
         rate = learning_rate_at(self.run.step, self.config.optimizer)
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
-        images, targets = batch.to(self._fabric.device)
-        losses: Losses = self._learner(images, targets)
-        self._fabric.backward(losses.total)
+        numbers = self._add_gradients(batch)
         largest = self.config.optimizer.max_gradient_norm or float("inf")
         norm = self._fabric.clip_gradients(self._learner, self._optimizer, max_norm=largest, error_if_nonfinite=False)
         self._optimizer.step()
@@ -159,8 +166,35 @@ class Session:
         if self.run.average is not None:
             self.run.average.update(self.run.model)
         self.run.step += 1
-        self.run.add_to_sums(losses, torch.as_tensor(norm))
+        self.run.add_to_sums(torch.stack([*numbers[:-1], torch.as_tensor(norm).double(), numbers[-1]]))
         return rate
+
+    def _add_gradients(self, batch: Batch) -> Tensor:
+        """Add up the gradients of this process's share and exchange them with the others.
+
+        Returns:
+            The four losses and the positives of the whole batch, ``(5,)`` float64.
+        """
+        fabric, config = self._fabric, self.config
+        parts = [part.to(fabric.device) for part in batch.split(config.optimizer.accumulate)]
+        assignments = [assign_batch(self._anchors, targets, config.assign) for _, targets in parts]
+        totals = self._totals([BatchTotals.of(of_part, targets) for of_part, (_, targets) in zip(assignments, parts)])
+        sums = torch.zeros(4, dtype=torch.float64, device=fabric.device)
+        for (images, targets), of_part in zip(parts, assignments):
+            last = targets is parts[-1][1]
+            with fabric.no_backward_sync(self._learner, enabled=not last):
+                losses: Losses = self._learner(images, targets, of_part, totals)
+                fabric.backward(losses.total * fabric.world_size)  # DDP averages, where these gradients add up
+            sums += torch.stack([losses.total, losses.classification, losses.box, losses.embedding]).detach().double()
+        return torch.cat([self._over_processes(sums), totals.positives.double().view(1)])
+
+    def _totals(self, parts: list[BatchTotals]) -> BatchTotals:
+        """Add up micro-batches and processes."""
+        here = torch.stack([torch.stack([part.images, part.positives, part.named]) for part in parts]).sum(dim=0)
+        return BatchTotals(*self._over_processes(here).unbind())
+
+    def _over_processes(self, numbers: Tensor) -> Tensor:
+        return cast(Tensor, self._fabric.all_reduce(numbers, reduce_op="sum"))
 
     def validate(self) -> dict[str, float]:
         """Validate in the leading process while the others wait.
@@ -184,6 +218,10 @@ class Session:
                 self.run.validation["val_cosine"] = report.mean_cosine
         self._fabric.barrier()
         return self.run.validation
+
+    def agree(self, wish: bool) -> bool:
+        """Return whether any process has a wish; every process gets the same answer, and has to ask."""
+        return bool(self._over_processes(torch.tensor(int(wish), device=self._fabric.device)))
 
     def save_checkpoint(self) -> Path:
         """Write the run folder's checkpoint and return its path.
@@ -211,13 +249,25 @@ class Session:
         self._fabric.barrier()
 
     def remarks(self) -> list[str]:
-        """Return what the user should know about the data, one line each."""
+        """Return what the user should know about batch and data, one line each."""
         names = ", ".join(self.config.model.classes)
-        return [
+        left_out = [
             f"{item.dataset.name}: {item.left_out} boxes are not of {names} and count as background"
             for item in self._train_sets
             if item.left_out
         ]
+        return [self._batch_remark(), *left_out]
+
+    def _batch_remark(self) -> str:
+        """Say how a batch is spread, and where its learning rate comes from."""
+        config, processes = self.config.optimizer, self._fabric.world_size
+        share = config.batch_size // (processes * config.accumulate)
+        spread = f"batch of {config.batch_size}: {processes} x {config.accumulate} x {share} (processes, micro-batches, images)"
+        if config.learning_rate_batch:
+            rule = f"{config.learning_rate} x {config.batch_size} / {config.learning_rate_batch}, by the linear rule"
+        else:
+            rule = "as set; if it was chosen for another batch size, give that as optimizer.learning_rate_batch to scale it"
+        return f"{spread}; learning rate {peak_learning_rate(config):g}, {rule}"
 
     def _final_weights(self) -> AbstractContextManager[None]:
         return nullcontext() if self.run.average is None else self.run.average.applied(self.run.model)
@@ -250,23 +300,6 @@ class Session:
         }
 
 
-def _fabric(config: TrainConfig) -> Fabric:
-    """Start the processes of all devices.
-
-    Raises:
-        ConfigError: this machine does not have them, or they cannot compute like that.
-    """
-    try:
-        fabric = Fabric(accelerator=config.accelerator, devices=config.devices, precision=config.precision)  # type: ignore[arg-type]
-    except (ValueError, TypeError, RuntimeError, ImportError) as error:  # what Fabric raises depends on what is missing
-        raise ConfigError(
-            f"accelerator {config.accelerator!r} with devices {config.devices} and precision {config.precision!r} "
-            f"cannot be used here ({str(error).rstrip('.')}); set accelerator to auto, devices to 1 and precision to 32-true"
-        ) from error
-    fabric.launch()
-    return fabric
-
-
 class _Learner(nn.Module):
     """Model and losses as one module: everything with parameters runs inside the one ``forward`` that Fabric wraps."""
 
@@ -276,9 +309,10 @@ class _Learner(nn.Module):
         self.identity_head = identity_head
         self._config = config
 
-    def forward(self, images: Tensor, targets: Targets) -> Losses:
-        config = self._config
-        return compute_losses(self.model, self.model(images), targets, config.assign, config.loss, self.identity_head)
+    def forward(self, images: Tensor, targets: Targets, assignment: Tensor, totals: BatchTotals) -> Losses:
+        predictions, head = self.model(images), self.identity_head
+        how = self._config.assign, self._config.loss
+        return compute_losses(self.model, predictions, targets, *how, head, assignment=assignment, totals=totals)
 
 
 def _algorithm(model: JointModel, identity_head: IdentityHead | None, config: OptimizerConfig) -> torch.optim.Optimizer:

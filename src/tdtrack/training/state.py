@@ -15,7 +15,7 @@ from torch import Tensor
 from tdtrack.config import TrainConfig
 from tdtrack.errors import ConfigError, DataError, WeightsError
 from tdtrack.files import atomic_write
-from tdtrack.model import IdentityHead, JointModel, Losses
+from tdtrack.model import IdentityHead, JointModel
 from tdtrack.training.ema import AveragedWeights
 
 __all__ = [
@@ -35,8 +35,8 @@ CHECKPOINT_FILE = "checkpoint.pt"
 LOGGED = ("loss", "class_loss", "box_loss", "embedding_loss", "gradient_norm", "positives")
 """What is averaged between two rows of the log."""
 
-FREE_SETTINGS = frozenset({"out", "workers", "checkpoint_every"})
-"""Settings that the result does not depend on."""
+FREE_SETTINGS = frozenset({"out", "workers", "checkpoint_every", "devices", "nodes"})
+"""Settings that the result does not depend on; on the number of processes not beyond rounding."""
 
 _FORMAT = 1
 
@@ -96,12 +96,9 @@ class RunState:
         if len(state["cuda_random"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda_random"])
 
-    def add_to_sums(self, losses: Losses, gradient_norm: Tensor) -> None:
-        """Add one iteration's numbers; nothing waits for the device."""
-        parts = [losses.total, losses.classification, losses.box, losses.embedding, gradient_norm]
-        row = torch.stack([part.detach().double() for part in parts])
-        self.sums[: len(parts)] += row
-        self.sums[len(parts)] += losses.positives
+    def add_to_sums(self, numbers: Tensor) -> None:
+        """Add one iteration's ``(len(LOGGED),)`` numbers; nothing waits for the device."""
+        self.sums += numbers
         self.summed += 1
 
     def take_means(self) -> dict[str, float]:
@@ -126,7 +123,7 @@ def check_same_run(where: Path, recorded: Mapping[str, Any], current: Mapping[st
     Args:
         where: file that the recorded settings come from.
         recorded: its ``plain_settings``.
-        current: those of this call. Run folder, loader processes and checkpoint interval may differ.
+        current: those of this call. Run folder, processes and checkpoint interval may differ.
 
     Raises:
         ConfigError: names the first setting that differs and both values.
