@@ -12,7 +12,9 @@ from typing import IO, Any, Literal, overload
 
 from tdtrack.errors import OutputError
 
-__all__ = ["atomic_write", "once", "reason_of"]
+__all__ = ["atomic_write", "is_bomb", "once", "reason_of"]
+
+_SMALL = 1 << 30  # bytes; a file that unpacks to less harms no one
 
 
 @overload
@@ -65,6 +67,19 @@ def atomic_write(path: Path | str, mode: Literal["w", "wb"] = "w") -> Iterator[I
 def reason_of(error: OSError) -> str:
     """Return the system's words for why a file operation failed, for instance "No space left on device"."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def is_bomb(unpacked: int, packed: int) -> bool:
+    """Tell whether a compressed file unpacks to far more than data do.
+
+    Args:
+        unpacked: bytes it says it unpacks to.
+        packed: bytes it has.
+
+    Returns:
+        True from a gigabyte on where the ratio is above 100: tables of numbers stay below 20, zeros reach 1,000.
+    """
+    return unpacked > _SMALL and unpacked > 100 * packed
 
 
 def once(path: Path, make: Callable[[], Any]) -> Any:

@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from tdtrack.data.dataset import DetectionDataset
 from tdtrack.errors import MissingExtraError, StoreError
-from tdtrack.files import atomic_write, reason_of
+from tdtrack.files import atomic_write, is_bomb, reason_of
 from tdtrack.types import FloatArray, IntArray
 
 __all__ = ["FORMAT_VERSION", "EmbeddingStore", "StoreMetadata", "StoreWriter"]
 
 FORMAT_VERSION = 1
 _METADATA_KEY = b"tdtrack.embedding_store"
+_MAX_DIM = 65_536
 _PART_NAME = "part-{:06d}.parquet"
 
 
@@ -77,13 +78,16 @@ class EmbeddingStore:
         with _reading(path), _parquet().ParquetFile(path) as file:
             found = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
             length = int(file.metadata.num_rows)
+            columns = {field.name: field.type for field in file.schema_arrow}
         if found is None:
             raise StoreError(f"{path}: a Parquet file, but not an embedding store; make one with tdtrack annotate")
         try:
             content = json.loads(found)
             version = content.get("format_version")
             if version == FORMAT_VERSION:
-                return cls(path, StoreMetadata(**content), length)
+                metadata = StoreMetadata(**content)
+                _check_layout(path, metadata, columns, length)
+                return cls(path, metadata, length)
         except (ValueError, TypeError, AttributeError) as error:
             raise StoreError(f"{path}: what the store says about itself is damaged: {error}; annotate again") from error
         raise StoreError(
@@ -357,6 +361,30 @@ class StoreWriter:
             raise StoreError(
                 f"{self._folder}: parts of an interrupted run with {was}; delete the folder to start over, or use another --out"
             )
+
+
+def _check_layout(path: Path, metadata: StoreMetadata, columns: Mapping[str, Any], length: int) -> None:
+    """Refuse a store whose columns are not what it says, or which unpacks to more than its bytes can mean.
+
+    Raises:
+        TypeError: the metadata hold something of another type.
+        StoreError: the columns are others, or there are too many rows.
+    """
+    texts = (metadata.teacher_name, metadata.teacher_fingerprint, metadata.data_fingerprint, metadata.licence)
+    if type(metadata.dim) is not int or not 1 <= metadata.dim <= _MAX_DIM:
+        raise TypeError(f"dim is {metadata.dim!r:.40}, not a whole number in 1..{_MAX_DIM}")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name or fingerprint is no text")
+    if not isinstance(metadata.provenance, Mapping):
+        raise TypeError("provenance is no object")
+    arrow = _arrow()
+    wanted = {"annotation_id": arrow.int64(), "embedding": arrow.list_(arrow.float16(), metadata.dim)}
+    if columns != wanted:
+        found = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        raise StoreError(f"{path}: columns are {found:.200}, not the embeddings of dim {metadata.dim}; annotate again")
+    size = path.stat().st_size
+    if is_bomb(length * (8 + 2 * metadata.dim), size):
+        raise StoreError(f"{path}: claims {length} embeddings of {metadata.dim} numbers in {size} bytes; annotate again")
 
 
 def _arrow() -> Any:

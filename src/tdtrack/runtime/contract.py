@@ -135,7 +135,7 @@ def _checked(label: str, values: Mapping[str, Any]) -> ModelDescription:
 
     def fraction(key: str) -> float:
         value = values.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and 0 <= value <= 1):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:  # NaN is neither
             raise fail(key, "a number in [0, 1]")
         return float(value)
 
@@ -154,7 +154,7 @@ def _checked(label: str, values: Mapping[str, Any]) -> ModelDescription:
     if not isinstance(metadata, dict) or not isinstance(metadata.get("appearance", {}), dict):
         raise fail("metadata", "an object whose appearance is an object")
     for key, ceiling in metadata.get("appearance", {}).items():
-        if not isinstance(ceiling, int | float) or not (math.isfinite(ceiling) and ceiling > 0):
+        if not isinstance(ceiling, int | float) or not 0 < ceiling < math.inf:
             raise WeightsError(
                 f"{label}: its description gives appearance.{key} as {ceiling!r:.80}, not a positive number; export it again"
             )

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from PIL import Image as PillowImage
 
-from tdtrack.data.images import load_image
+from tdtrack.data.images import DAMAGED, load_image
 from tdtrack.errors import DataError, MediaError
 from tdtrack.types import Image
 
@@ -99,7 +99,7 @@ class ImageSource:
         try:
             with PillowImage.open(self._paths[0]) as opened:
                 self.width, self.height = opened.size
-        except OSError as error:
+        except DAMAGED as error:
             raise MediaError(f"{self._paths[0]}: not a readable image ({error}); replace it or remove it") from error
 
     def __iter__(self) -> Iterator[Frame]:
