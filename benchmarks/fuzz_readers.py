@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,8 @@ def child(name: str, target: Target, first: int, last: int, out: int) -> None:
         os._exit(0)
 
 
-def fuzz(name: str, inputs: int) -> dict[str, Any]:
-    """Return how often each outcome came, and the finds."""
+def fuzz(name: str, inputs: int) -> tuple[str, dict[str, Any]]:
+    """Return the reader, how often each outcome came, and the finds."""
     counts = dict.fromkeys(OUTCOMES, 0)
     finds: list[list[Any]] = []
     done, started = 0, time.perf_counter()
@@ -100,7 +100,15 @@ def fuzz(name: str, inputs: int) -> dict[str, Any]:
             done += 1
     kinds = sorted({words for _, words in finds})
     print(f"{name:18} {counts} {time.perf_counter() - started:.0f} s", *kinds[:20], sep="\n   ", flush=True)
-    return {"inputs": inputs, **counts, "finds": finds[:50]}
+    return name, {"inputs": inputs, **counts, "finds": finds[:50]}
+
+
+def keep(name: str, result: dict[str, Any]) -> None:
+    """Put one reader's outcome in the result file, beside those of the others, with the commit it was measured at."""
+    file = record.RESULTS / f"fuzz_readers--{record.machine()}.json"
+    earlier = json.loads(file.read_text())["results"] if file.is_file() else {}
+    earlier[name] = {**result, "commit": record._commit()}
+    record.save("fuzz_readers", f"python benchmarks/fuzz_readers.py --inputs {result['inputs']}", dict(sorted(earlier.items())))
 
 
 def main() -> None:
@@ -113,9 +121,10 @@ def main() -> None:
     os.environ["MALLOC_ARENA_MAX"] = "2"  # else every thread reserves 64 MB of addresses
     names = [name for name in arguments.only.split(",") if name] or list(TARGETS)
     with ProcessPoolExecutor(arguments.workers) as pool:
-        results = dict(zip(names, pool.map(fuzz, names, [arguments.inputs] * len(names))))
-    if not arguments.no_record:
-        print(record.save("fuzz_readers", f"python benchmarks/fuzz_readers.py --inputs {arguments.inputs}", results))
+        for future in as_completed([pool.submit(fuzz, name, arguments.inputs) for name in names]):
+            name, result = future.result()
+            if not arguments.no_record:
+                keep(name, result)
 
 
 if __name__ == "__main__":

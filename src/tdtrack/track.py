@@ -51,6 +51,7 @@ class TrackRequest:
         two_stage: embed crops with the teacher instead of using the model's embeddings.
         frame_rate: frames per second, where the source does not say.
         max_frames: stop after this many frames.
+        max_outage: seconds a camera or live stream may stay away before tracking ends; 0 takes any end as the end.
         batch_size: frames the network takes at once.
         video: write the annotated video.
         offline: link and fill finished tracks; text files hold the result, the video shows what was known in each frame.
@@ -72,6 +73,7 @@ class TrackRequest:
     two_stage: bool = False
     frame_rate: float | None = None
     max_frames: int | None = None
+    max_outage: float = 300.0
     batch_size: int = 1
     video: bool = True
     offline: bool = False
@@ -192,7 +194,7 @@ def _track_source(
     from tdtrack.runtime.sources import open_source
 
     engine, appearance = loaded
-    source = open_source(place, frame_rate=request.frame_rate)
+    source = open_source(place, frame_rate=request.frame_rate, max_outage=request.max_outage)
     config = association_for(request.association, overrides, appearance, "teacher_" if request.two_stage else "")
     tracker = Tracker(config, frame_rate=source.frame_rate)
     out = Path(request.out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tdtrack.output.mot import MotWriter
 from tdtrack.runtime.ahead import Ahead, Behind, Interrupt
 from tdtrack.runtime.engine import BatchEngine, Engine, FittedFrame
 from tdtrack.runtime.frames import Frame, VideoSource
+from tdtrack.runtime.live import LiveSource
 from tdtrack.runtime.summary import TrackSummary
 from tdtrack.types import Detections, Tracks
 
@@ -42,10 +43,10 @@ class _Counter:
     association: float = 0.0
     ids: set[int] = field(default_factory=set)
 
-    def associate(self, tracker: Tracker, detections: Detections) -> Tracks:
+    def associate(self, tracker: Tracker, detections: Detections, elapsed: float | None = None) -> Tracks:
         """Update the tracker and take the time."""
         before = time.perf_counter()
-        tracks = tracker.update(detections)
+        tracks = tracker.update(detections, elapsed=elapsed)
         self.association += time.perf_counter() - before
         self.frames += 1
         self.detections += len(detections)
@@ -179,6 +180,8 @@ def track_source(
         detecting = Ahead(found, interrupt, name="detect", ahead=1 if source.live else max(_DETECTED_AHEAD, batch_size))
         stack.enter_context(detecting)
         stack.enter_context(frames)  # last in, first out: when reading ends, detecting does
+        if isinstance(source, LiveSource):
+            stack.callback(source.stop)  # else reading would not end while it waits for a camera
         bar = stack.enter_context(_bar(progress))
         total = source.length if max_frames is None else min(max_frames, source.length or max_frames)
         task = bar.add_task(f"track {source.name}", total=total, rate="")
@@ -186,8 +189,7 @@ def track_source(
         try:
             for frame, detections, seconds in detecting:
                 counter.network += seconds
-                clock.advance_to(frame)
-                tracks = counter.associate(tracker, detections)
+                tracks = counter.associate(tracker, detections, clock.advance_to(frame))
                 writing.put(_Result(tracks, frame.seconds, frame))
                 if on_frame is not None:
                     on_frame(frame, detections, tracks)
@@ -196,7 +198,8 @@ def track_source(
             interrupted = True
         interrupted = interrupted or interrupt.requested
     label = getattr(engine, "label", None)
-    return counter.summary(outputs.files(), source.truncated, interrupted, dropped=frames.dropped, engine=label)
+    summary = counter.summary(outputs.files(), source.truncated, interrupted, dropped=frames.dropped, engine=label)
+    return replace(summary, outages=tuple(source.outages)) if isinstance(source, LiveSource) else summary
 
 
 @dataclass(slots=True)
@@ -205,6 +208,7 @@ class _Clock:
 
     Attributes:
         position: frame times that have passed, those of missing and dropped frames included.
+        looked: time stamp of the last frame of a live source, in seconds.
     """
 
     source: VideoSource
@@ -213,23 +217,34 @@ class _Clock:
     writing: Behind[_Result]
     embedding_dim: int | None
     position: int = 0
+    looked: float | None = None
 
-    def advance_to(self, frame: Frame) -> None:
-        """Let the time up to a frame pass.
+    def advance_to(self, frame: Frame) -> float | None:
+        """Let the time up to a frame pass; returns the seconds since the last one where the frame rate does not say.
 
         A numbered sequence that lacks a frame shows nothing there, which counts as seeing nobody. A live source went on while
         nobody looked, so nobody counts as lost; how long says its time stamp, not the number of frames that arrived.
         """
         if self.source.live:
-            now = max(self.position, round(frame.seconds * self.source.frame_rate))
-            if self.counter.frames:  # what came before the first look is no time in which a track could move
-                self.tracker.skip(now - self.position)
-            self.position = now + 1
-            return
+            return self._advance_live(frame.seconds)
         for missing in range(self.position, frame.index):
             unseen = self.counter.associate(self.tracker, Detections.empty(self.embedding_dim))
             self.writing.put(_Result(unseen, missing / self.source.frame_rate, None))
         self.position = frame.index + 1
+        return None
+
+    def _advance_live(self, seconds: float) -> float | None:
+        now = max(self.position, round(seconds * self.source.frame_rate))
+        missed, self.position = now - self.position, now + 1
+        before, self.looked = self.looked, seconds
+        if before is None or seconds <= before:  # what came before the first look is no time in which a track could move
+            return None
+        if missed and seconds - before > self.tracker.config.lost_seconds:  # after so long nobody is looked for any more
+            self.tracker.skip(missed - 1)
+            self.tracker.update(Detections.empty(self.embedding_dim), elapsed=seconds - before)
+            return None
+        self.tracker.skip(missed)
+        return seconds - before
 
 
 def _fitted(source: VideoSource, engine: Engine) -> Iterator[tuple[Frame, FittedFrame | None]]:
