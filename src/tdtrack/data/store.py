@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from tdtrack.data.dataset import DetectionDataset
 from tdtrack.errors import MissingExtraError, StoreError
-from tdtrack.files import atomic_write, is_bomb, reason_of
+from tdtrack.files import atomic_write, is_bomb, reason_of, sweep
 from tdtrack.types import FloatArray, IntArray
 
-__all__ = ["FORMAT_VERSION", "EmbeddingStore", "StoreMetadata", "StoreWriter"]
+__all__ = ["FORMAT_VERSION", "EmbeddingStore", "StoreMetadata", "StoreWriter", "discard_parts"]
 
 FORMAT_VERSION = 1
 _METADATA_KEY = b"tdtrack.embedding_store"
@@ -253,7 +253,9 @@ class StoreWriter:
         self.num_boxes = num_boxes
         self.rows_per_part = rows_per_part
         self.num_parts = -(-num_boxes // rows_per_part)
-        self._folder = self.out.with_name(f"{self.out.name}.parts")
+        self._folder = _parts_of(self.out)
+        sweep(self.out.parent)
+        sweep(self._folder)
         _arrow()  # before hours of work, not after
         self._agree_with_plan()
 
@@ -324,7 +326,7 @@ class StoreWriter:
                         f"{part}: {table.num_rows} rows, expected {len(self.part_rows(index))}; delete it and run again"
                     )
                 writer.write_table(table.replace_schema_metadata(self._schema().metadata))
-        shutil.rmtree(self._folder, ignore_errors=True)
+        discard_parts(self.out)
         return self.out
 
     def _schema(self) -> Any:
@@ -361,6 +363,15 @@ class StoreWriter:
             raise StoreError(
                 f"{self._folder}: parts of an interrupted run with {was}; delete the folder to start over, or use another --out"
             )
+
+
+def _parts_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.parts")
+
+
+def discard_parts(out: Path) -> None:
+    """Remove the parts of a finished store, where there are any."""
+    shutil.rmtree(_parts_of(out), ignore_errors=True)
 
 
 def _check_layout(path: Path, metadata: StoreMetadata, columns: Mapping[str, Any], length: int) -> None:

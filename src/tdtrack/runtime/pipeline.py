@@ -14,13 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tdtrack.association import Tracker
 from tdtrack.association.offline import refine
-from tdtrack.errors import ConfigError, ShapeError
+from tdtrack.errors import ConfigError, OutputError, ShapeError
 from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
 from tdtrack.runtime.ahead import Ahead, Behind, Interrupt
 from tdtrack.runtime.engine import BatchEngine, Engine, FittedFrame
 from tdtrack.runtime.frames import Frame, VideoSource
 from tdtrack.runtime.live import LiveSource
+from tdtrack.runtime.spool import DetectionSpool
 from tdtrack.runtime.summary import TrackSummary
 from tdtrack.types import Detections, Tracks
 
@@ -134,6 +135,7 @@ def track_source(
     max_frames: int | None = None,
     batch_size: int = 1,
     on_frame: FrameCallback | None = None,
+    spool: DetectionSpool | None = None,
 ) -> TrackSummary:
     """Track a source from its first frame on.
 
@@ -153,6 +155,7 @@ def track_source(
         max_frames: stop after so many frames.
         batch_size: frames that the network takes at once; of a live source always one.
         on_frame: called after each frame with the frame, what was detected in it and its tracks; they are its to keep.
+        spool: keeps what is detected, and saves looking at the frames again that it holds; not for live sources.
 
     Returns:
         Counts and rates, and why the source ended early if it did.
@@ -175,8 +178,14 @@ def track_source(
         interrupt = stack.enter_context(Interrupt())
         outputs = _Outputs(stack, mot_path, jsonl_path, video_path, engine.classes, source.frame_rate)
         writing = stack.enter_context(Behind(outputs.write, name="write", behind=_WRITTEN_BEHIND))
-        frames = Ahead(_fitted(source, engine), interrupt, name="read", limit=max_frames, latest=source.live)
-        found = _detected(frames, engine, 1 if source.live else batch_size)
+        frames = Ahead(
+            _fitted(source, engine, 0 if spool is None else len(spool)),
+            interrupt,
+            name="read",
+            limit=max_frames,
+            latest=source.live,
+        )
+        found = _detected(frames, engine, 1 if source.live else batch_size, spool)
         detecting = Ahead(found, interrupt, name="detect", ahead=1 if source.live else max(_DETECTED_AHEAD, batch_size))
         stack.enter_context(detecting)
         stack.enter_context(frames)  # last in, first out: when reading ends, detecting does
@@ -247,17 +256,22 @@ class _Clock:
         return seconds - before
 
 
-def _fitted(source: VideoSource, engine: Engine) -> Iterator[tuple[Frame, FittedFrame | None]]:
-    """Fit frames into the network's input where the engine lets us, so that it happens beside the network."""
-    for frame in source:
-        yield frame, engine.fit(frame.image) if isinstance(engine, BatchEngine) else None
+def _fitted(source: VideoSource, engine: Engine, known: int) -> Iterator[tuple[Frame, FittedFrame | None]]:
+    """Fit frames into the network's input where the engine lets us, beside the network; not those that it will not look at."""
+    for number, frame in enumerate(source):
+        yield frame, engine.fit(frame.image) if number >= known and isinstance(engine, BatchEngine) else None
 
 
 def _detected(
-    frames: Iterable[tuple[Frame, FittedFrame | None]], engine: Engine, batch_size: int
+    frames: Iterable[tuple[Frame, FittedFrame | None]], engine: Engine, batch_size: int, spool: DetectionSpool | None
 ) -> Iterator[tuple[Frame, Detections, float]]:
-    """Run the engine; yields each frame with what was found and the seconds it took."""
+    """Run the engine where the spool does not know; yields each frame with what was found and the seconds it took."""
     rest = iter(frames)
+    if spool is not None:
+        for (index, known), (frame, _) in zip(spool.replay(), rest):  # in this order no frame is lost when the spool ends
+            if index != frame.index:
+                raise OutputError(f"{spool.path} holds frame {index}, not {frame.index}; the source has changed: delete it")
+            yield frame, known, 0.0
     while group := list(islice(rest, batch_size)):
         before = time.perf_counter()
         if isinstance(engine, BatchEngine):
@@ -266,6 +280,8 @@ def _detected(
             found = [engine(frame.image) for frame, _ in group]
         seconds = (time.perf_counter() - before) / len(group)
         for (frame, _), detections in zip(group, found):
+            if spool is not None:
+                spool.append(frame.index, detections)
             yield frame, detections, seconds
 
 
