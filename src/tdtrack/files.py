@@ -6,13 +6,20 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Literal, overload
 
 from tdtrack.errors import OutputError
 
-__all__ = ["atomic_write", "once", "reason_of"]
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["atomic_write", "is_bomb", "once", "reason_of", "sweep", "try_lock"]
+
+_SMALL = 1 << 30  # bytes; a file that unpacks to less harms no one
 
 
 @overload
@@ -47,11 +54,14 @@ def atomic_write(path: Path | str, mode: Literal["w", "wb"] = "w") -> Iterator[I
             raise OutputError(f"cannot write {path}: it exists and is not a regular file; name another one")
         target.parent.mkdir(parents=True, exist_ok=True)
         text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-        with open(temporary, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload]  # noqa: PTH123
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)  # noqa: PTH105  (tests reach the system call by this name)
+        with ExitStack() as stack:
+            with _open_locked(temporary, mode.replace("w", "x"), text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                if fcntl is not None:
+                    stack.callback(os.close, os.dup(file.fileno()))  # keeps the lock until the file has its name
+            os.replace(temporary, target)  # noqa: PTH105  (tests reach the system call by this name)
     except OSError as error:
         own = (None, str(temporary), str(target), *(str(parent) for parent in target.parents))
         if error.filename not in own:
@@ -62,9 +72,58 @@ def atomic_write(path: Path | str, mode: Literal["w", "wb"] = "w") -> Iterator[I
             temporary.unlink(missing_ok=True)
 
 
+def _open_locked(path: Path, mode: str, text: dict[str, str]) -> IO[Any]:
+    """Create a file that no one sweeps away while it is open."""
+    while True:
+        file: IO[Any] = open(path, mode, **text)  # type: ignore[call-overload]  # noqa: PTH123, SIM115
+        if try_lock(file) and path.exists():  # swept between the two steps, it would be gone
+            return file
+        file.close()
+
+
+def try_lock(file: IO[Any]) -> bool:
+    """Take the lock of an open file until it is closed; returns False where another process has it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that writers left in a folder when they were killed; those of living ones stay.
+
+    Args:
+        folder: looked through without its sub-folders; it may be missing.
+    """
+    if fcntl is None:
+        return
+    for left in folder.glob(".*.????????.tmp"):
+        with suppress(OSError), left.open("r+b") as file:
+            if try_lock(file):
+                left.unlink()
+
+
 def reason_of(error: OSError) -> str:
     """Return the system's words for why a file operation failed, for instance "No space left on device"."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def is_bomb(unpacked: int, packed: int) -> bool:
+    """Tell whether a compressed file unpacks to far more than data do.
+
+    Args:
+        unpacked: bytes it says it unpacks to.
+        packed: bytes it has.
+
+    Returns:
+        True from a gigabyte on where the ratio is above 100: tables of numbers stay below 20, zeros reach 1,000.
+    """
+    return unpacked > _SMALL and unpacked > 100 * packed
 
 
 def once(path: Path, make: Callable[[], Any]) -> Any:

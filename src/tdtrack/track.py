@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +18,17 @@ from tdtrack.association.tracker import METHODS
 from tdtrack.benchmarks import scene_of
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError, DataError
-from tdtrack.files import atomic_write
+from tdtrack.files import atomic_write, sweep
 from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
 from tdtrack.types import Detections, Tracks
+from tdtrack.version import __version__
 
 if TYPE_CHECKING:
     from tdtrack.runtime.engine import Engine
-    from tdtrack.runtime.frames import Frame
+    from tdtrack.runtime.frames import Frame, VideoSource
     from tdtrack.runtime.pipeline import TrackSummary
+    from tdtrack.runtime.spool import DetectionSpool
 
 __all__ = ["TrackRequest", "association_for", "run_track", "track_sequences"]
 
@@ -51,6 +54,7 @@ class TrackRequest:
         two_stage: embed crops with the teacher instead of using the model's embeddings.
         frame_rate: frames per second, where the source does not say.
         max_frames: stop after this many frames.
+        max_outage: seconds a camera or live stream may stay away before tracking ends; 0 takes any end as the end.
         batch_size: frames the network takes at once.
         video: write the annotated video.
         offline: link and fill finished tracks; text files hold the result, the video shows what was known in each frame.
@@ -72,6 +76,7 @@ class TrackRequest:
     two_stage: bool = False
     frame_rate: float | None = None
     max_frames: int | None = None
+    max_outage: float = 300.0
     batch_size: int = 1
     video: bool = True
     offline: bool = False
@@ -192,12 +197,14 @@ def _track_source(
     from tdtrack.runtime.sources import open_source
 
     engine, appearance = loaded
-    source = open_source(place, frame_rate=request.frame_rate)
+    source = open_source(place, frame_rate=request.frame_rate, max_outage=request.max_outage)
     config = association_for(request.association, overrides, appearance, "teacher_" if request.two_stage else "")
     tracker = Tracker(config, frame_rate=source.frame_rate)
     out = Path(request.out)
     history = _History(config.floor) if request.offline else None
     naming = None if request.gallery is None else _Naming(Path(request.gallery), engine, config, enroll=request.enroll)
+    sweep(out)
+    spool = _spool(request, place, source, engine, config.floor, out / f"{name or source.name}.resume")
     summary = track_source(
         source,
         engine,
@@ -208,6 +215,7 @@ def _track_source(
         max_frames=request.max_frames,
         batch_size=request.batch_size,
         on_frame=history or naming,
+        spool=spool,
     )
     if naming is not None:
         summary = replace(summary, files=(*summary.files, *naming.write(out / f"{name or source.name}.names.json")))
@@ -221,7 +229,31 @@ def _track_source(
                 mot.write(tracks)
                 lines.write(tracks, tracks.frame_index / source.frame_rate)
         summary = replace(summary, tracks=len({track_id for tracks in refined for track_id in tracks.track_id.tolist()}))
+    if spool is not None:
+        spool.close(discard=not summary.interrupted)
     return summary
+
+
+def _spool(
+    request: TrackRequest, place: str, source: VideoSource, engine: Engine, floor: float, path: Path
+) -> DetectionSpool | None:
+    """Open the file that keeps what the network finds; none for what cannot be read twice, or may change unseen."""
+    from tdtrack.runtime.frames import ImageSource
+    from tdtrack.runtime.spool import DetectionSpool
+
+    if source.live or not Path(place).exists():
+        return None
+    frames = source.paths if isinstance(source, ImageSource) else [Path(place)]
+    networks = [Path(name) for name in (request.model, request.teacher, request.weights) if name and Path(name).exists()]
+    networks = [file for entry in networks for file in (sorted(entry.glob("model.*")) if entry.is_dir() else [entry])]
+    stamps = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in [*networks, *frames]]
+    how = {
+        key: getattr(request, key) for key in ("device", "engine", "precision", "compiled", "two_stage", "teacher", "weights")
+    }
+    label = getattr(engine, "label", type(engine).__name__)
+    made_by = {"tdtrack": __version__, "engine_label": label, "floor": floor if request.two_stage else None}
+    key = {**how, **made_by, "files": sha256("\n".join(stamps).encode()).hexdigest()}
+    return DetectionSpool(path, key, batch_size=request.batch_size)
 
 
 class _History:

@@ -86,7 +86,7 @@ def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not a NumPy archive"):
         read_detections_npz(path)
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(DataError, match="a single array"):
+    with pytest.raises(DataError, match="not a NumPy archive"):
         read_detections_npz(tmp_path / "one.npy")
 
 

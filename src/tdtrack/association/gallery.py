@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +14,7 @@ from tdtrack.association.costs import unit_length
 from tdtrack.boxes import iou
 from tdtrack.errors import DataError, ShapeError
 from tdtrack.files import atomic_write
+from tdtrack.npz import read_arrays
 from tdtrack.types import Detections, FloatArray, Tracks
 
 __all__ = ["Gallery", "TrackLooks", "min_cosine_of"]
@@ -163,12 +163,14 @@ class Gallery:
             DataError: the file is missing, damaged or holds something else.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                names, looks, space = arrays["name"], arrays["embedding"], str(arrays["space"])
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            arrays = read_arrays(Path(path))
+        except DataError as error:
             raise DataError(
                 f"{path} is not a gallery ({error}); make it again with tdtrack track --gallery --enroll"
             ) from error
+        if missing := {"name", "embedding", "space"} - arrays.keys():
+            raise DataError(f"{path} is not a gallery: it lacks {sorted(missing)}; make it again with --enroll")
+        names, looks, space = arrays["name"], arrays["embedding"], str(arrays["space"])
         if names.ndim != 1 or looks.ndim != 2 or len(names) != len(looks) or looks.dtype.kind != "f" or names.dtype.kind != "U":
             raise DataError(f"{path}: name has shape {names.shape} and embedding {looks.shape}; one name per look is needed")
         gallery = cls(space=space)

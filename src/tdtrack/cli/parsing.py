@@ -61,7 +61,7 @@ def parse(name: str, verb: Verb, words: Sequence[str]) -> Settings:
     parser = ArgumentParser(prog=f"tdtrack {name}", description=verb.summary, exit_on_error=False)
     verb.arguments(parser)
     try:
-        parsed = parser.parse_args(list(words))
+        settings = dict(vars(parser.instantiate(parser.parse_args(list(words)))))
     except ArgumentError as error:
         setting, in_file = _unknown_setting(str(error))
         if setting is None:
@@ -69,7 +69,8 @@ def parse(name: str, verb: Verb, words: Sequence[str]) -> Settings:
         known = sorted({option.lstrip("-") for action in parser._actions for option in action.option_strings})
         where = f" in {_config_file(words)}" if in_file and _config_file(words) else ""
         raise ConfigError(f"unknown setting {setting!r}{where}{nearest(setting, known)}") from error
-    settings = dict(vars(parser.instantiate(parsed)))
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:  # the parser's own words for a file that is none
+        raise ConfigError(f"{_config_file(words) or 'the options'} cannot be read as settings ({error!s:.200})") from error
     settings.pop("config", None)
     return settings
 

@@ -40,6 +40,9 @@ def _track_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--compiled", action="store_true", help="torch only: compile the network first")
     parser.add_argument("--frame-rate", type=float, default=None, help="frames per second, where the source does not say")
     parser.add_argument("--max-frames", type=int, default=None, help="stop after this many frames")
+    parser.add_argument(
+        "--max-outage", type=float, default=300.0, help="seconds a camera or stream may stay away; 0 takes any end as the end"
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="frames the network takes at once; a GPU wants several")
     parser.add_argument("--video", type=bool, default=True, help="write the annotated video")
     parser.add_class_arguments(AssociationConfig, "tracker", skip={"method"})

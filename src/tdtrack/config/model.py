@@ -75,7 +75,11 @@ class ModelConfig:
             f"model.anchor_aspect_ratios {self.anchor_aspect_ratios} must all be positive (width over height)",
         )
         require(self.pyramid in ("fpn", "lateral"), f"model.pyramid is {self.pyramid!r}; it must be 'fpn' or 'lateral'")
-        require(self.anchor_scales >= 1, f"model.anchor_scales is {self.anchor_scales}; it must be at least 1")
+        for name in ("fpn_width", "subnet_width", "embedding_width"):
+            width = getattr(self, name)
+            require(1 <= width <= 16_384, f"model.{name} is {width}; it must lie in 1..16384")
+        require(0 <= self.subnet_depth <= 64, f"model.subnet_depth is {self.subnet_depth}; it must lie in 0..64")
+        require(1 <= self.anchor_scales <= 64, f"model.anchor_scales is {self.anchor_scales}; it must lie in 1..64")
         require(0 < self.class_prior < 1, f"model.class_prior is {self.class_prior}; it must lie between 0 and 1")
 
     @property

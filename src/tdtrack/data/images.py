@@ -15,13 +15,16 @@ from tdtrack.errors import DataError, ShapeError
 from tdtrack.files import reason_of
 from tdtrack.types import FloatArray, Image
 
-__all__ = ["PAD_COLOUR", "ImageFault", "crop_boxes", "fit_image", "load_image", "probe_images"]
+__all__ = ["DAMAGED", "MAX_PIXELS", "PAD_COLOUR", "ImageFault", "crop_boxes", "fit_image", "load_image", "probe_images"]
 
 PAD_COLOUR = (124, 116, 104)
 """ImageNet's mean colour in RGB: zero, after the model's normalisation."""
 
-# What Pillow raises on damaged files, format by format.
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, PIL.Image.DecompressionBombError)
+MAX_PIXELS = 178_956_970
+"""Most pixels of one picture, from any source: beyond, Pillow refuses an image for what decoding it would take."""
+
+DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, PIL.Image.DecompressionBombError)
+"""What Pillow raises on damaged files, format by format, and on images of too many pixels."""
 _DEEP_MODES = ("I", "F")  # Pillow cuts pixels of more than 8 bits at 255 without a word
 _HEADER_THREADS = 8
 
@@ -45,7 +48,7 @@ def load_image(path: Path | str) -> Image:
             if opened.mode.startswith(_DEEP_MODES):
                 raise DataError(f"{path}: pixels are of Pillow mode {opened.mode}; convert the image to 8 bits per channel")
             return np.array(opened.convert("RGB"))  # a copy: Pillow lends its pixels read-only
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: cannot read the image: {_reason(error, path)}") from error
 
 
@@ -147,7 +150,7 @@ def _probe(path: Path, size: tuple[int, int] | None, *, decode: bool) -> ImageFa
                 opened.load()
     except FileNotFoundError:
         return ImageFault("image-missing", f"image file {path} does not exist")
-    except _DAMAGED as error:
+    except DAMAGED as error:
         return ImageFault("image-unreadable", f"image file {path} cannot be read: {_reason(error, path)}")
     if deep:
         return ImageFault("image-unreadable", f"image file {path} has more than 8 bits per channel")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tdtrack.errors import DataError, ShapeError
-from tdtrack.files import atomic_write, reason_of
-from tdtrack.types import Detections, FloatArray
+from tdtrack.files import atomic_write
+from tdtrack.npz import read_arrays
+from tdtrack.types import Detections, FloatArray, IntArray
 
-__all__ = ["read_detections_npz", "write_detections_npz"]
+__all__ = ["MAX_FRAMES", "read_detections_npz", "split_frames", "write_detections_npz"]
 
-_MAX_FRAMES = 10_000_000  # four days at 30 fps; a larger number is a mistake that would fill the memory with empty frames
+MAX_FRAMES = 10_000_000
+"""Four days at 30 fps; a larger number is a mistake that would fill the memory with empty frames."""
 
 
 def read_detections_npz(path: Path | str) -> list[Detections]:
@@ -33,7 +34,7 @@ def read_detections_npz(path: Path | str) -> list[Detections]:
     Raises:
         DataError: the file is no such archive, or an array is missing or has a wrong shape or value; names the array.
     """
-    arrays = _load(Path(path))
+    arrays = read_arrays(Path(path))
     for name in ("frame", "xyxy", "score"):
         if name not in arrays:
             raise DataError(f"{path}: array {name!r} is missing; found {sorted(arrays)}")
@@ -47,11 +48,26 @@ def read_detections_npz(path: Path | str) -> list[Detections]:
     embedding = _unit_rows(arrays["embedding"]) if "embedding" in arrays else None
     class_id = arrays.get("class_id", np.zeros(n)).astype(np.int64)
     index = frame.astype(np.int64) - 1
-    order = np.argsort(index, kind="stable")
     rows = Detections(arrays["xyxy"].astype(np.float32), arrays["score"].astype(np.float32), class_id, embedding)
-    length = int(index.max()) + 1 if n else 0
-    ends = np.searchsorted(index[order], np.arange(length), side="right").tolist()
-    return [rows.select(order[start:end]) for start, end in zip([0, *ends], ends)]
+    return split_frames(rows, index)
+
+
+def split_frames(rows: Detections, frame_index: IntArray) -> list[Detections]:
+    """Sort the detections of a video into frames, keeping their order within one.
+
+    Args:
+        rows: N detections.
+        frame_index: ``(N,)`` the frame of each, in ``[0, MAX_FRAMES)``.
+
+    Returns:
+        One record per frame up to the last with a row; those of empty frames are one and the same.
+    """
+    order = np.argsort(frame_index, kind="stable")
+    frames, starts = np.unique(frame_index[order], return_index=True)
+    found = [rows.select(order[:0])] * (int(frame_index.max(initial=-1)) + 1)
+    for frame, start, end in zip(frames.tolist(), starts.tolist(), [*starts[1:].tolist(), len(order)]):
+        found[frame] = rows.select(order[start:end])
+    return found
 
 
 def write_detections_npz(path: Path | str, detections: Sequence[Detections]) -> None:
@@ -83,19 +99,6 @@ def write_detections_npz(path: Path | str, detections: Sequence[Detections]) -> 
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        opened = np.load(path, allow_pickle=False)
-        if isinstance(opened, np.ndarray):
-            raise DataError(f"{path}: a single array, not an archive; save it with numpy.savez")
-        with opened as archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a NumPy archive of plain arrays (.npz): {error}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot read the detections: {reason_of(error)}") from error
-
-
 def _check_shapes(path: Path | str, arrays: dict[str, NDArray[Any]], n: int) -> None:
     wanted = {"xyxy": (n, 4), "score": (n,), "class_id": (n,)}
     for name, shape in wanted.items():
@@ -115,7 +118,7 @@ def _check_values(path: Path | str, arrays: dict[str, NDArray[Any]]) -> None:
             raise DataError(f"{path}: array {name!r}, row {int(np.argmin(finite))} holds a value that is not finite")
     frame, xyxy, score = arrays["frame"], arrays["xyxy"], arrays["score"]
     faults = {
-        "frame": ((frame < 1) | (frame > _MAX_FRAMES) | (frame % 1 != 0), f"frames are whole numbers from 1 to {_MAX_FRAMES}"),
+        "frame": ((frame < 1) | (frame > MAX_FRAMES) | (frame % 1 != 0), f"frames are whole numbers from 1 to {MAX_FRAMES}"),
         "xyxy": (np.any(xyxy[:, 2:] < xyxy[:, :2], axis=1), "x2 and y2 must not be less than x1 and y1"),
         "score": ((score < 0) | (score > 1), "scores lie between 0 and 1"),
     }

@@ -10,7 +10,7 @@ import numpy as np
 
 from tdtrack.boxes import tlwh_to_xyxy
 from tdtrack.data.mot_rows import read_mot_rows
-from tdtrack.data.replay import read_detections_npz
+from tdtrack.data.replay import MAX_FRAMES, read_detections_npz, split_frames
 from tdtrack.errors import DataError
 from tdtrack.files import reason_of
 from tdtrack.types import Detections, FloatArray, IntArray
@@ -50,7 +50,7 @@ def _read_coco_results(path: Path) -> list[Detections]:
         results = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot read the detections: {reason_of(error)}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {error}") from error
     if not isinstance(results, list):
         raise DataError(f"{path}: COCO results are a list of boxes, this is a {type(results).__name__}; pass the results file")
@@ -63,11 +63,12 @@ def _read_coco_results(path: Path) -> list[Detections]:
 def _coco_row(path: Path, index: int, row: Any) -> list[float]:
     try:
         numbers = [float(value) for value in (row["image_id"], *row["bbox"], row["score"], row["category_id"])]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(
             f"{path}: result {index}: {row!r:.80} lacks a number in image_id, category_id, bbox or score ({error})"
         ) from error
-    if len(numbers) != 7 or not np.isfinite(numbers).all() or numbers[0] < 1 or numbers[0] % 1 or numbers[6] % 1:
+    whole = len(numbers) == 7 and np.isfinite(numbers).all() and numbers[0] % 1 == numbers[6] % 1 == 0
+    if not whole or not 1 <= numbers[0] <= 2**53 or abs(numbers[6]) > 2**53:
         raise DataError(
             f"{path}: result {index}: {row!r:.80}; image_id must be a frame number from 1, bbox four finite numbers"
         )
@@ -76,6 +77,9 @@ def _coco_row(path: Path, index: int, row: Any) -> list[float]:
 
 def _by_frame(frame: IntArray, tlwh: Any, score: Any, kind: IntArray, where: list[str]) -> list[Detections]:
     """Sort rows into frames, keeping their order within one."""
+    late = np.flatnonzero(frame >= MAX_FRAMES)
+    if len(late):
+        raise DataError(f"{where[late[0]]}: frame {frame[late[0]] + 1}; a video may have {MAX_FRAMES}, split it")
     wrong = np.flatnonzero((score < 0) | (score > 1) | (tlwh[:, 2:] < 0).any(axis=1))
     if len(wrong):
         row = int(wrong[0])
@@ -84,7 +88,4 @@ def _by_frame(frame: IntArray, tlwh: Any, score: Any, kind: IntArray, where: lis
             "negative sides, so scale the scores of this detector first"
         )
     xyxy: FloatArray = tlwh_to_xyxy(tlwh).astype(np.float32)
-    rows = Detections(xyxy, score, kind)
-    order = np.argsort(frame, kind="stable")
-    ends = np.searchsorted(frame[order], np.arange(frame.max(initial=-1) + 1), side="right").tolist()
-    return [rows.select(order[start:end]) for start, end in zip([0, *ends], ends)]
+    return split_frames(Detections(xyxy, score, kind), frame)

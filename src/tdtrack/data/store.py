@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from tdtrack.data.dataset import DetectionDataset
 from tdtrack.errors import MissingExtraError, StoreError
-from tdtrack.files import atomic_write, reason_of
+from tdtrack.files import atomic_write, is_bomb, reason_of, sweep
 from tdtrack.types import FloatArray, IntArray
 
-__all__ = ["FORMAT_VERSION", "EmbeddingStore", "StoreMetadata", "StoreWriter"]
+__all__ = ["FORMAT_VERSION", "EmbeddingStore", "StoreMetadata", "StoreWriter", "discard_parts"]
 
 FORMAT_VERSION = 1
 _METADATA_KEY = b"tdtrack.embedding_store"
+_MAX_DIM = 65_536
 _PART_NAME = "part-{:06d}.parquet"
 _PARTS_KEPT = 4  # in memory; who reads in the order of the data set needs one or two at a time
 
@@ -83,13 +84,16 @@ class EmbeddingStore:
         with _reading(path), _parquet().ParquetFile(path) as file:
             found = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
             footer = file.metadata
+            columns = {field.name: field.type for field in file.schema_arrow}
         if found is None:
             raise StoreError(f"{path}: a Parquet file, but not an embedding store; make one with tdtrack annotate")
         try:
             content = json.loads(found)
             version = content.get("format_version")
             if version == FORMAT_VERSION:
-                return cls(path, StoreMetadata(**content), footer)
+                metadata = StoreMetadata(**content)
+                _check_layout(path, metadata, columns, int(footer.num_rows))
+                return cls(path, metadata, footer)
         except (ValueError, TypeError, AttributeError) as error:
             raise StoreError(f"{path}: what the store says about itself is damaged: {error}; annotate again") from error
         raise StoreError(
@@ -272,7 +276,9 @@ class StoreWriter:
         self.num_boxes = num_boxes
         self.rows_per_part = rows_per_part
         self.num_parts = -(-num_boxes // rows_per_part)
-        self._folder = self.out.with_name(f"{self.out.name}.parts")
+        self._folder = _parts_of(self.out)
+        sweep(self.out.parent)
+        sweep(self._folder)
         _arrow()  # before hours of work, not after
         self._agree_with_plan()
 
@@ -343,7 +349,7 @@ class StoreWriter:
                         f"{part}: {table.num_rows} rows, expected {len(self.part_rows(index))}; delete it and run again"
                     )
                 writer.write_table(table.replace_schema_metadata(self._schema().metadata))
-        shutil.rmtree(self._folder, ignore_errors=True)
+        discard_parts(self.out)
         return self.out
 
     def _schema(self) -> Any:
@@ -380,6 +386,39 @@ class StoreWriter:
             raise StoreError(
                 f"{self._folder}: parts of an interrupted run with {was}; delete the folder to start over, or use another --out"
             )
+
+
+def _parts_of(out: Path) -> Path:
+    return out.with_name(f"{out.name}.parts")
+
+
+def discard_parts(out: Path) -> None:
+    """Remove the parts of a finished store, where there are any."""
+    shutil.rmtree(_parts_of(out), ignore_errors=True)
+
+
+def _check_layout(path: Path, metadata: StoreMetadata, columns: Mapping[str, Any], length: int) -> None:
+    """Refuse a store whose columns are not what it says, or which unpacks to more than its bytes can mean.
+
+    Raises:
+        TypeError: the metadata hold something of another type.
+        StoreError: the columns are others, or there are too many rows.
+    """
+    texts = (metadata.teacher_name, metadata.teacher_fingerprint, metadata.data_fingerprint, metadata.licence)
+    if type(metadata.dim) is not int or not 1 <= metadata.dim <= _MAX_DIM:
+        raise TypeError(f"dim is {metadata.dim!r:.40}, not a whole number in 1..{_MAX_DIM}")
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("a name or fingerprint is no text")
+    if not isinstance(metadata.provenance, Mapping):
+        raise TypeError("provenance is no object")
+    arrow = _arrow()
+    wanted = {"annotation_id": arrow.int64(), "embedding": arrow.list_(arrow.float16(), metadata.dim)}
+    if columns != wanted:
+        found = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+        raise StoreError(f"{path}: columns are {found:.200}, not the embeddings of dim {metadata.dim}; annotate again")
+    size = path.stat().st_size
+    if is_bomb(length * (8 + 2 * metadata.dim), size):
+        raise StoreError(f"{path}: claims {length} embeddings of {metadata.dim} numbers in {size} bytes; annotate again")
 
 
 def _arrow() -> Any:

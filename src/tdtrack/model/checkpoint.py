@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from tdtrack.config import ModelConfig
@@ -18,7 +20,7 @@ from tdtrack.files import atomic_write, reason_of
 from tdtrack.model.joint import JointModel
 from tdtrack.model.target import TeacherTarget
 
-__all__ = ["MODEL_FILE", "load_model", "load_weights", "read_metadata", "read_teacher_target", "save_model"]
+__all__ = ["MODEL_FILE", "load_model", "load_weights", "read_metadata", "read_pickled", "read_teacher_target", "save_model"]
 
 MODEL_FILE = "model.safetensors"
 """Name of the final model in a run folder."""
@@ -60,8 +62,14 @@ def load_model(path: Path | str) -> tuple[JointModel, dict[str, Any]]:
     """
     file = _model_file(path)
     header = _read_header(file)
-    model = JointModel(replace(_model_config(file, header["model"]), pretrained=False))
-    model.teacher_target = read_teacher_target(file)
+    config = replace(_model_config(file, header["model"]), pretrained=False)
+    target = read_teacher_target(file)
+    with torch.device("meta"):  # a header may claim any size: no memory is taken before the weights are seen to be there
+        outline = JointModel(config)
+    outline.teacher_target = target
+    _check_fit(file, _shapes(file), outline.state_dict())
+    model = JointModel(config)
+    model.teacher_target = target
     load_weights(model, file)
     return model.eval(), header["metadata"]
 
@@ -84,6 +92,23 @@ def read_teacher_target(path: Path | str) -> TeacherTarget | None:
         if not {"teacher_target.mean", "teacher_target.directions"} <= set(opened.keys()):
             return None
         return TeacherTarget(opened.get_tensor("teacher_target.mean"), opened.get_tensor("teacher_target.directions"))
+
+
+def read_pickled(path: Path, device: torch.device | str = "cpu") -> Any:
+    """Read tensors and plain values that ``torch.save`` wrote, running no code from the file.
+
+    Args:
+        path: the file.
+        device: where the tensors go.
+
+    Raises:
+        WeightsError: the file cannot be read, is damaged, or holds anything else.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # a damaged file stops the unpickler anywhere, with whatever that place raises
+        reason = reason_of(error) if isinstance(error, OSError) else "damaged, or more than tensors and plain values"
+        raise WeightsError(f"{path} cannot be read as a checkpoint ({reason})") from error
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:
@@ -148,16 +173,40 @@ def _read_header(file: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads(entries[_HEADER_KEY])
         version = header["format"]
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise WeightsError(f"{file} has a damaged {_HEADER_KEY!r} header entry ({error!r}); train or copy it again") from error
     if version != _FORMAT:
         raise WeightsError(f"{file} has format {version}, this version reads {_FORMAT}; use the version that wrote it")
+    if not isinstance(header.get("model"), dict) or not isinstance(header.get("metadata"), dict):
+        raise WeightsError(
+            f"{file} has a damaged {_HEADER_KEY!r} header entry: model and metadata must be objects; copy it again"
+        )
     return header
 
 
 def _model_config(file: Path, values: Mapping[str, Any]) -> ModelConfig:
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     try:
-        return ModelConfig(**fields)
+        config = ModelConfig(**fields)
+        for setting in dataclasses.fields(config):
+            _check_type(setting.name, fields.get(setting.name, setting.default), setting.default)
+        return config
     except (TypeError, ConfigError) as error:
         raise WeightsError(f"{file} describes an architecture this version cannot build ({error}); update tdtrack") from error
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    """Refuse a setting of another type than its default; whole numbers are numbers too."""
+    if isinstance(default, tuple):
+        if not isinstance(value, tuple):
+            raise TypeError(f"{name} is {value!r:.80}, not a list")
+        for item in value:
+            _check_type(name, item, default[0])
+    elif type(value) is not type(default) and not (type(default) is float and type(value) is int):
+        raise TypeError(f"{name} is {value!r:.80}, not of type {type(default).__name__}")
+
+
+def _shapes(file: Path) -> dict[str, Any]:
+    """Return what has the shape of each saved weight, without reading any."""
+    with safetensors.safe_open(file, framework="pt") as opened:
+        return {key: torch.empty(opened.get_slice(key).get_shape(), device="meta") for key in opened.keys()}  # noqa: SIM118

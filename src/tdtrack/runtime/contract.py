@@ -141,7 +141,7 @@ def _checked(label: str, values: Mapping[str, Any]) -> ModelDescription:
 
     def fraction(key: str) -> float:
         value = values.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool) or not (math.isfinite(value) and 0 <= value <= 1):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:  # NaN is neither
             raise fail(key, "a number in [0, 1]")
         return float(value)
 
@@ -162,7 +162,7 @@ def _checked(label: str, values: Mapping[str, Any]) -> ModelDescription:
     for key, value in metadata.get("appearance", {}).items():
         statistics = key.endswith("cosine_statistics")  # means and deviations of cosines; all else is a ceiling
         numbers = value if statistics and isinstance(value, list) else [value]
-        finite = all(isinstance(number, int | float) and math.isfinite(number) for number in numbers)
+        finite = all(isinstance(number, int | float) and -math.inf < number < math.inf for number in numbers)
         if not finite or len(numbers) != (4 if statistics else 1) or min(numbers[1::2] if statistics else numbers) <= 0:
             wanted = "four numbers, deviations positive" if statistics else "a positive number"
             raise WeightsError(

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from PIL import Image as PillowImage
 
-from tdtrack.data.images import load_image
+from tdtrack.data.images import DAMAGED, load_image
 from tdtrack.errors import DataError, MediaError
 from tdtrack.types import Image
 
@@ -65,7 +65,11 @@ class VideoSource(Protocol):
 
 
 class ImageSource:
-    """Image files as a video."""
+    """Image files as a video.
+
+    Attributes:
+        paths: the files, in order.
+    """
 
     live = False
 
@@ -93,20 +97,20 @@ class ImageSource:
         self.name = name
         self.frame_rate = frame_rate
         self.truncated: str | None = None
-        self._paths = tuple(paths)
+        self.paths = tuple(paths)
         self._indices = tuple(range(len(paths)) if indices is None else indices)
-        self.length: int | None = len(self._paths) if length is None else length
+        self.length: int | None = len(self.paths) if length is None else length
         try:
-            with PillowImage.open(self._paths[0]) as opened:
+            with PillowImage.open(self.paths[0]) as opened:
                 self.width, self.height = opened.size
-        except OSError as error:
-            raise MediaError(f"{self._paths[0]}: not a readable image ({error}); replace it or remove it") from error
+        except DAMAGED as error:
+            raise MediaError(f"{self.paths[0]}: not a readable image ({error}); replace it or remove it") from error
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the images that can be read; the others are counted in ``truncated``."""
         self.truncated = None
         unreadable: list[str] = []
-        for index, path in zip(self._indices, self._paths):
+        for index, path in zip(self._indices, self.paths):
             try:
                 image = load_image(path)
             except DataError as error:
@@ -115,9 +119,9 @@ class ImageSource:
             yield Frame(index, index / self.frame_rate, image)
         reasons = []
         if unreadable:
-            reasons.append(f"{len(unreadable)} of {len(self._paths)} images cannot be read, the first: {unreadable[0]}")
-        if self.length is not None and len(self._paths) < self.length:
-            reasons.append(f"{self.length} frames are promised, {len(self._paths)} images are there")
+            reasons.append(f"{len(unreadable)} of {len(self.paths)} images cannot be read, the first: {unreadable[0]}")
+        if self.length is not None and len(self.paths) < self.length:
+            reasons.append(f"{self.length} frames are promised, {len(self.paths)} images are there")
         self.truncated = "; ".join(reasons) or None
 
     def path_of(self, index: int) -> Path:

@@ -52,16 +52,14 @@ class OnnxRuntimeSession:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider, *fallback])
+            entries = self._session.get_modelmeta().custom_metadata_map
+            values = (self._session.get_inputs(), self._session.get_outputs())
+            shapes = [{value.name: tuple(map(_side, value.shape)) for value in several} for several in values]
         except Exception as error:  # every failure has a class of its own, none of them public
             raise WeightsError(
                 f"{path} cannot be loaded by ONNX Runtime ({_first_line(error)}); export the model again"
             ) from error
-        entries = self._session.get_modelmeta().custom_metadata_map
         self.description = contract.read_description(str(path), entries)
-        shapes = [
-            {value.name: tuple(side if isinstance(side, int) else None for side in value.shape) for value in values}
-            for values in (self._session.get_inputs(), self._session.get_outputs())
-        ]
         self.batch = contract.check_signature(str(path), self.description, *shapes)
         if precision not in (None, self.description.precision):
             raise ConfigError(
@@ -83,6 +81,10 @@ class OnnxRuntimeSession:
         except Exception as error:  # see above
             raise ShapeError(f"ONNX Runtime failed on images of shape {images.shape} ({_first_line(error)})") from error
         return dict(zip(self._outputs, values))
+
+
+def _side(side: Any) -> int | None:
+    return side if isinstance(side, int) else None
 
 
 def _best_device() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -14,12 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tdtrack.association import Tracker
 from tdtrack.association.offline import refine
-from tdtrack.errors import ConfigError, ShapeError
+from tdtrack.errors import ConfigError, OutputError, ShapeError
 from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
 from tdtrack.runtime.ahead import Ahead, Behind, Interrupt
 from tdtrack.runtime.engine import BatchEngine, Engine, FittedFrame
 from tdtrack.runtime.frames import Frame, VideoSource
+from tdtrack.runtime.live import LiveSource
+from tdtrack.runtime.spool import DetectionSpool
 from tdtrack.runtime.summary import TrackSummary
 from tdtrack.types import Detections, Tracks
 
@@ -42,10 +44,10 @@ class _Counter:
     association: float = 0.0
     ids: set[int] = field(default_factory=set)
 
-    def associate(self, tracker: Tracker, detections: Detections) -> Tracks:
+    def associate(self, tracker: Tracker, detections: Detections, elapsed: float | None = None) -> Tracks:
         """Update the tracker and take the time."""
         before = time.perf_counter()
-        tracks = tracker.update(detections)
+        tracks = tracker.update(detections, elapsed=elapsed)
         self.association += time.perf_counter() - before
         self.frames += 1
         self.detections += len(detections)
@@ -133,6 +135,7 @@ def track_source(
     max_frames: int | None = None,
     batch_size: int = 1,
     on_frame: FrameCallback | None = None,
+    spool: DetectionSpool | None = None,
 ) -> TrackSummary:
     """Track a source from its first frame on.
 
@@ -152,6 +155,7 @@ def track_source(
         max_frames: stop after so many frames.
         batch_size: frames that the network takes at once; of a live source always one.
         on_frame: called after each frame with the frame, what was detected in it and its tracks; they are its to keep.
+        spool: keeps what is detected, and saves looking at the frames again that it holds; not for live sources.
 
     Returns:
         Counts and rates, and why the source ended early if it did.
@@ -174,11 +178,19 @@ def track_source(
         interrupt = stack.enter_context(Interrupt())
         outputs = _Outputs(stack, mot_path, jsonl_path, video_path, engine.classes, source.frame_rate)
         writing = stack.enter_context(Behind(outputs.write, name="write", behind=_WRITTEN_BEHIND))
-        frames = Ahead(_fitted(source, engine), interrupt, name="read", limit=max_frames, latest=source.live)
-        found = _detected(frames, engine, 1 if source.live else batch_size)
+        frames = Ahead(
+            _fitted(source, engine, 0 if spool is None else len(spool)),
+            interrupt,
+            name="read",
+            limit=max_frames,
+            latest=source.live,
+        )
+        found = _detected(frames, engine, 1 if source.live else batch_size, spool)
         detecting = Ahead(found, interrupt, name="detect", ahead=1 if source.live else max(_DETECTED_AHEAD, batch_size))
         stack.enter_context(detecting)
         stack.enter_context(frames)  # last in, first out: when reading ends, detecting does
+        if isinstance(source, LiveSource):
+            stack.callback(source.stop)  # else reading would not end while it waits for a camera
         bar = stack.enter_context(_bar(progress))
         total = source.length if max_frames is None else min(max_frames, source.length or max_frames)
         task = bar.add_task(f"track {source.name}", total=total, rate="")
@@ -186,8 +198,7 @@ def track_source(
         try:
             for frame, detections, seconds in detecting:
                 counter.network += seconds
-                clock.advance_to(frame)
-                tracks = counter.associate(tracker, detections)
+                tracks = counter.associate(tracker, detections, clock.advance_to(frame))
                 writing.put(_Result(tracks, frame.seconds, frame))
                 if on_frame is not None:
                     on_frame(frame, detections, tracks)
@@ -196,7 +207,8 @@ def track_source(
             interrupted = True
         interrupted = interrupted or interrupt.requested
     label = getattr(engine, "label", None)
-    return counter.summary(outputs.files(), source.truncated, interrupted, dropped=frames.dropped, engine=label)
+    summary = counter.summary(outputs.files(), source.truncated, interrupted, dropped=frames.dropped, engine=label)
+    return replace(summary, outages=tuple(source.outages)) if isinstance(source, LiveSource) else summary
 
 
 @dataclass(slots=True)
@@ -205,6 +217,7 @@ class _Clock:
 
     Attributes:
         position: frame times that have passed, those of missing and dropped frames included.
+        looked: time stamp of the last frame of a live source, in seconds.
     """
 
     source: VideoSource
@@ -213,36 +226,52 @@ class _Clock:
     writing: Behind[_Result]
     embedding_dim: int | None
     position: int = 0
+    looked: float | None = None
 
-    def advance_to(self, frame: Frame) -> None:
-        """Let the time up to a frame pass.
+    def advance_to(self, frame: Frame) -> float | None:
+        """Let the time up to a frame pass; returns the seconds since the last one where the frame rate does not say.
 
         A numbered sequence that lacks a frame shows nothing there, which counts as seeing nobody. A live source went on while
         nobody looked, so nobody counts as lost; how long says its time stamp, not the number of frames that arrived.
         """
         if self.source.live:
-            now = max(self.position, round(frame.seconds * self.source.frame_rate))
-            if self.counter.frames:  # what came before the first look is no time in which a track could move
-                self.tracker.skip(now - self.position)
-            self.position = now + 1
-            return
+            return self._advance_live(frame.seconds)
         for missing in range(self.position, frame.index):
             unseen = self.counter.associate(self.tracker, Detections.empty(self.embedding_dim))
             self.writing.put(_Result(unseen, missing / self.source.frame_rate, None))
         self.position = frame.index + 1
+        return None
+
+    def _advance_live(self, seconds: float) -> float | None:
+        now = max(self.position, round(seconds * self.source.frame_rate))
+        missed, self.position = now - self.position, now + 1
+        before, self.looked = self.looked, seconds
+        if before is None or seconds <= before:  # what came before the first look is no time in which a track could move
+            return None
+        if missed and seconds - before > self.tracker.config.lost_seconds:  # after so long nobody is looked for any more
+            self.tracker.skip(missed - 1)
+            self.tracker.update(Detections.empty(self.embedding_dim), elapsed=seconds - before)
+            return None
+        self.tracker.skip(missed)
+        return seconds - before
 
 
-def _fitted(source: VideoSource, engine: Engine) -> Iterator[tuple[Frame, FittedFrame | None]]:
-    """Fit frames into the network's input where the engine lets us, so that it happens beside the network."""
-    for frame in source:
-        yield frame, engine.fit(frame.image) if isinstance(engine, BatchEngine) else None
+def _fitted(source: VideoSource, engine: Engine, known: int) -> Iterator[tuple[Frame, FittedFrame | None]]:
+    """Fit frames into the network's input where the engine lets us, beside the network; not those that it will not look at."""
+    for number, frame in enumerate(source):
+        yield frame, engine.fit(frame.image) if number >= known and isinstance(engine, BatchEngine) else None
 
 
 def _detected(
-    frames: Iterable[tuple[Frame, FittedFrame | None]], engine: Engine, batch_size: int
+    frames: Iterable[tuple[Frame, FittedFrame | None]], engine: Engine, batch_size: int, spool: DetectionSpool | None
 ) -> Iterator[tuple[Frame, Detections, float]]:
-    """Run the engine; yields each frame with what was found and the seconds it took."""
+    """Run the engine where the spool does not know; yields each frame with what was found and the seconds it took."""
     rest = iter(frames)
+    if spool is not None:
+        for (index, known), (frame, _) in zip(spool.replay(), rest):  # in this order no frame is lost when the spool ends
+            if index != frame.index:
+                raise OutputError(f"{spool.path} holds frame {index}, not {frame.index}; the source has changed: delete it")
+            yield frame, known, 0.0
     while group := list(islice(rest, batch_size)):
         before = time.perf_counter()
         if isinstance(engine, BatchEngine):
@@ -251,6 +280,8 @@ def _detected(
             found = [engine(frame.image) for frame, _ in group]
         seconds = (time.perf_counter() - before) / len(group)
         for (frame, _), detections in zip(group, found):
+            if spool is not None:
+                spool.append(frame.index, detections)
             yield frame, detections, seconds
 
 

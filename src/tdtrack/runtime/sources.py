@@ -12,6 +12,7 @@ from tdtrack.data.mot import read_sequence
 from tdtrack.errors import ConfigError, DataError, MediaError
 from tdtrack.files import reason_of
 from tdtrack.runtime.frames import DEFAULT_FRAME_RATE, Frame, ImageSource, VideoSource
+from tdtrack.runtime.live import MAX_OUTAGE, LiveSource
 from tdtrack.runtime.streams import StreamSource
 
 __all__ = ["DEFAULT_FRAME_RATE", "Frame", "VideoSource", "open_source"]
@@ -20,7 +21,7 @@ _IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", "
 _LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp"})
 
 
-def open_source(source: str | int | Path, *, frame_rate: float | None = None) -> VideoSource:
+def open_source(source: str | int | Path, *, frame_rate: float | None = None, max_outage: float = MAX_OUTAGE) -> VideoSource:
     """Open whatever holds frames.
 
     Args:
@@ -28,21 +29,24 @@ def open_source(source: str | int | Path, *, frame_rate: float | None = None) ->
             MOTChallenge sequence folder; a camera number, as a number or as text (``./0`` is a folder of that name); or a
             stream address such as ``rtsp://host/path`` or ``https://host/clip.mp4``.
         frame_rate: frames per second, instead of what the source states; image folders state none and take 30.
+        max_outage: seconds a camera or live stream may stay away before it counts as ended; 0 takes any end as the end.
 
     Returns:
         The source, its size and rate known.
 
     Raises:
         MediaError: there is no such source, it cannot be read, or it holds no pictures; names it, the reason and the remedy.
-        ConfigError: the frame rate is not a positive number.
+        ConfigError: the frame rate is not a positive number, or the outage below 0.
     """
     if frame_rate is not None and not (math.isfinite(frame_rate) and frame_rate > 0):
         raise ConfigError(f"frame_rate is {frame_rate}; it must be a positive number of frames per second")
+    if not max_outage >= 0:
+        raise ConfigError(f"max_outage is {max_outage}; it must be at least 0 seconds")
     text = str(source)
     if isinstance(source, int) or (isinstance(source, str) and text.isascii() and text.isdigit()):
-        return _open_camera(int(source), frame_rate)
+        return _open_camera(int(source), frame_rate, max_outage)
     if not isinstance(source, Path) and "://" in text:
-        return _open_address(text, frame_rate)
+        return _open_address(text, frame_rate, max_outage)
     path = Path(source)
     try:
         path.stat()
@@ -96,7 +100,7 @@ def _natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts], path.name
 
 
-def _open_camera(number: int, frame_rate: float | None) -> VideoSource:
+def _open_camera(number: int, frame_rate: float | None, max_outage: float) -> VideoSource:
     """Open a camera through what the operating system offers."""
     if sys.platform.startswith("linux"):
         address, device = f"/dev/video{number}", "v4l2"
@@ -104,15 +108,23 @@ def _open_camera(number: int, frame_rate: float | None) -> VideoSource:
         address, device = str(number), "avfoundation"
     else:
         address, device = str(number), "vfwcap"  # dshow, its successor, knows cameras by name only
-    return StreamSource(
-        address, name=f"camera-{number}", label=f"camera {number}", input_format=device, live=True, frame_rate=frame_rate
-    )
+    name, label = f"camera-{number}", f"camera {number}"
+
+    def connect() -> VideoSource:
+        return StreamSource(address, name=name, label=label, input_format=device, live=True, frame_rate=frame_rate)
+
+    return LiveSource(connect, label, max_outage=max_outage)
 
 
-def _open_address(address: str, frame_rate: float | None) -> VideoSource:
+def _open_address(address: str, frame_rate: float | None, max_outage: float) -> VideoSource:
     """Open a network stream; user name and password stay out of names and messages."""
     parts = urlsplit(address)
     host = parts.netloc.rpartition("@")[2]
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(parts.path).stem or host).strip("-") or "stream"
     label = f"{parts.scheme}://{host}{parts.path}"
-    return StreamSource(address, name=name, label=label, live=parts.scheme.lower() in _LIVE_SCHEMES, frame_rate=frame_rate)
+    live = parts.scheme.lower() in _LIVE_SCHEMES
+
+    def connect() -> VideoSource:
+        return StreamSource(address, name=name, label=label, live=live, frame_rate=frame_rate)
+
+    return LiveSource(connect, label, max_outage=max_outage) if live else connect()

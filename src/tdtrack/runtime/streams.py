@@ -11,6 +11,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from tdtrack.data.images import MAX_PIXELS
 from tdtrack.errors import MediaError
 from tdtrack.runtime.frames import DEFAULT_FRAME_RATE, Frame
 from tdtrack.types import Image
@@ -18,6 +19,7 @@ from tdtrack.types import Image
 __all__ = ["StreamSource"]
 
 _TIMEOUT_SECONDS = 15.0
+_END_SECONDS = 1.0  # a live source that ends so close to the end it stated has ended
 _MAX_FRAME_RATE = 1000.0  # a header that says more (90,000 is common) gives its clock's rate instead
 
 
@@ -25,6 +27,9 @@ class StreamSource:
     """Frames that FFmpeg can decode, from a file, a device or a network address.
 
     A file that is cut short or damaged gives the frames it has; ``truncated`` then says what is missing.
+
+    Attributes:
+        complete: iteration reached the end that the source stated; a live source that stated none never does.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class StreamSource:
         """
         self.name = name
         self.truncated: str | None = None
+        self.complete = False
         self._address, self._label, self._format, self.live = address, label, input_format, live
         self._override = frame_rate
         self._container: InputContainer | None = None
@@ -66,7 +72,8 @@ class StreamSource:
         self.frame_rate = self._override or stated
         self._promise = _promise(container, stream, stated, self.live)
         self.length = self._promise.frames
-        self._started = False
+        self._started = self.complete = False
+        self._stated = container.duration / av.time_base if container.duration else math.inf
         self.truncated = None
         self._frames = self._decode(container, stream)
         first = next(self._frames, None)
@@ -89,6 +96,11 @@ class StreamSource:
             container.close()
             raise MediaError(f"{self._label}: holds no video stream; give a file with pictures, and the whole of it")
         stream = container.streams.video[0]
+        if stream.width * stream.height > MAX_PIXELS:  # before a frame of that size takes the memory
+            container.close()
+            size = f"{stream.width}x{stream.height}"
+            raise MediaError(f"{self._label}: pictures of {size}, more than {MAX_PIXELS} pixels; scale the video down")
+        stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # and where the size changes on the way
         stream.thread_type = "SLICE" if self.live else "AUTO"  # threads by frame hold back as many frames as there are threads
         return container, stream
 
@@ -130,6 +142,7 @@ class StreamSource:
             if picture.is_corrupt:
                 account.damage()
             yield Frame(index, seconds, _upright(picture))
+        self.complete = account.failure is None and account.end >= self._stated - _END_SECONDS
         self.truncated = None if self.live and account.failure is None else account.verdict()
 
     def _pictures(self, container: InputContainer, stream: VideoStream, account: _Account) -> Iterator[av.VideoFrame]:

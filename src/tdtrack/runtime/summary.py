@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tdtrack.runtime.live import Outage
+
 __all__ = ["TrackSummary"]
 
 
@@ -24,6 +26,7 @@ class TrackSummary:
         engine: what detected, where it says so.
         truncated: why the source gave fewer or damaged frames; ``None`` when all is well.
         interrupted: Ctrl-C ended it early; the files hold the frames until then.
+        outages: times without frames of a camera or stream, the last thousand.
     """
 
     frames: int
@@ -37,6 +40,7 @@ class TrackSummary:
     engine: str | None = None
     truncated: str | None = None
     interrupted: bool = False
+    outages: tuple[Outage, ...] = ()
 
     @property
     def fps(self) -> float:
@@ -65,6 +69,9 @@ class TrackSummary:
         lines += [f"engine: {self.engine}"] if self.engine is not None else []
         lines += [f"{self.dropped} frames came faster than they could be tracked and were dropped"] if self.dropped else []
         lines += [f"wrote {path}" for path in self.files]
+        if self.outages:
+            total, longest = sum(outage.seconds for outage in self.outages), max(outage.seconds for outage in self.outages)
+            lines.append(f"the source was away {len(self.outages)} times, {total:.1f} s together, {longest:.1f} s at most")
         if self.truncated is not None:
             lines.append(f"the source is incomplete: {self.truncated}; what it holds was tracked")
         if self.interrupted:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
 from tdtrack.data.images import load_image
-from tdtrack.data.store import EmbeddingStore, StoreWriter
+from tdtrack.data.store import EmbeddingStore, StoreWriter, discard_parts
 from tdtrack.errors import ConfigError, DataError
 from tdtrack.teacher.crops import crop_boxes, resize_crops
 from tdtrack.teacher.load import Teacher
@@ -66,6 +66,7 @@ def annotate(
     if out.exists():
         store = EmbeddingStore.open(out)
         store.check(dataset, teacher.fingerprint)
+        discard_parts(out)  # a run that was killed at the very end leaves them
         return store
     rows_per_part = max(1, _ROWS_PER_PART // batch_size) * batch_size  # a part ends where a batch ends
     ids = dataset.annotation_id

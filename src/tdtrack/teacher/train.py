@@ -8,7 +8,6 @@ from dataclasses import asdict
 from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from tdtrack.config import TeacherTrainConfig
-from tdtrack.errors import ConfigError, DataError
+from tdtrack.errors import ConfigError, DataError, WeightsError
 from tdtrack.files import atomic_write
+from tdtrack.model.checkpoint import read_pickled
 from tdtrack.teacher.reid import ReidCrops, evaluate_reid, read_reid_crops
 from tdtrack.teacher.reid_batches import IdentitySampler, augment_crops, load_crops
 from tdtrack.teacher.reid_losses import IdentityHead, contrastive_loss
@@ -137,10 +137,11 @@ class _Trainer:
         if not path.is_file():
             return 0
         try:
-            state = torch.load(path, map_location=self._device, weights_only=True)
-        except (UnpicklingError, OSError, RuntimeError, EOFError, ValueError) as error:
+            state = read_pickled(path, self._device)
+            stated = json.loads(state["settings"])
+        except (WeightsError, ValueError, KeyError, TypeError) as error:
             raise ConfigError(f"{path}: not a readable checkpoint ({error}); remove it to start over") from error
-        _compare(path, json.loads(state["settings"]), settings)
+        _compare(path, stated, settings)
         self._modules.load_state_dict(state["modules"])
         self._optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])

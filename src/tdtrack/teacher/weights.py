@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from tdtrack.errors import WeightsError
+from tdtrack.model.checkpoint import read_pickled
 from tdtrack.teacher import osnet, resnet
 
 __all__ = ["NETWORKS", "build_network", "fill_network", "fitting_architecture", "read_checkpoint", "weights_hash"]
@@ -86,10 +86,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     else:
         try:
             with torch.serialization.safe_globals(_NUMPY_SCALARS):
-                loaded = torch.load(path, map_location="cpu", weights_only=True)
-        except (UnpicklingError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise WeightsError(f"{path}: cannot be read as plain weights ({reason}); save its state dict alone") from error
+                loaded = read_pickled(path)
+        except WeightsError as error:
+            raise WeightsError(f"{error}; save the network's state dict alone") from error
         if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
             loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping) or not loaded or not all(isinstance(value, Tensor) for value in loaded.values()):

@@ -97,7 +97,7 @@ def _rows_until(path: Path, last_step: int) -> list[list[str]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[1:]
-    return [row for row in rows if len(row) == len(COLUMNS) and int(row[0]) <= last_step]
+    return [row for row in rows if len(row) == len(COLUMNS) and row[0].isdigit() and int(row[0]) <= last_step]
 
 
 class ProgressLine:

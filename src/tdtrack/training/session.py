@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tdtrack.config import OptimizerConfig, TrainConfig
 from tdtrack.errors import ConfigError
-from tdtrack.files import atomic_write
+from tdtrack.files import atomic_write, sweep
 from tdtrack.model import (
     BatchTotals,
     IdentityHead,
@@ -89,6 +89,7 @@ class Session:
             self.run.load_state_dict(saved["run"])
             self._fabric.strategy.precision.load_state_dict(saved["precision"])
         if self.leads:
+            sweep(Path(config.out))
             with atomic_write(Path(config.out) / "config.yaml") as file:
                 yaml.safe_dump(self._settings, file, sort_keys=False)
 

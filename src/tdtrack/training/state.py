@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from tdtrack.config import TrainConfig
 from tdtrack.errors import ConfigError, DataError, WeightsError
 from tdtrack.files import atomic_write
 from tdtrack.model import IdentityHead, JointModel
+from tdtrack.model.checkpoint import read_pickled
 from tdtrack.training.ema import AveragedWeights
 
 __all__ = [
@@ -198,12 +198,14 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], data: list[str]) ->
     if not path.is_file():
         return None
     try:
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
-        raise WeightsError(f"{path} cannot be read as a checkpoint ({error}); delete it to start the run anew") from error
-    if content.get("format") != _FORMAT:
+        content: dict[str, Any] = read_pickled(path)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; delete this checkpoint to start the run anew") from error
+    if not isinstance(content, dict) or {"format", "settings", "data", "precision", "run"} - content.keys():
+        raise WeightsError(f"{path} holds no checkpoint of a run; delete it to start the run anew")
+    if content["format"] != _FORMAT:
         raise WeightsError(
-            f"{path} has checkpoint format {content.get('format')}, this version reads {_FORMAT}; delete it to start anew"
+            f"{path} has checkpoint format {content['format']}, this version reads {_FORMAT}; delete it to start anew"
         )
     check_same_run(path, content["settings"], settings)
     if content["data"] != data:

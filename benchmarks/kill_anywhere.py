@@ -1,0 +1,42 @@
+"""Kill jobs at random moments, start them again until they end, and compare with undisturbed runs, byte by byte.
+
+    python benchmarks/kill_anywhere.py [--kills 100] [--demo-kills 10]
+
+Annotation, training and tracking are small (``tests/killing.py``), so that many moments are met; the demo runs on a world of
+a few frames. A result file that exists must be whole at every moment, and nothing may lie about in the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import record
+
+SCRIPT = Path(__file__).resolve().parents[1] / "tests" / "killing.py"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--demo-kills", type=int, default=10)
+    arguments = parser.parse_args()
+    jobs = [f"{name}={arguments.kills}" for name in ("annotate", "train", "track")] + [f"demo={arguments.demo_kills}"]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(SCRIPT), folder, *jobs]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    results = json.loads(done.stdout.splitlines()[-1])
+    for name, result in results.items():
+        print(
+            f"{name}: {result['kills']} kills, {result['finished']} runs ended, differences: {result['differences'] or 'none'}"
+        )
+    command_line = f"python benchmarks/kill_anywhere.py --kills {arguments.kills} --demo-kills {arguments.demo_kills}"
+    print(record.save("kill_anywhere", command_line, results))
+
+
+if __name__ == "__main__":
+    main()
