@@ -9,7 +9,9 @@ all pairs of a frame are chosen together.
   shake, people turn.
 - **Appearance**: the cosine of the looks, on a scale that the video itself calibrates (``tdtrack.association.appearance``),
   worth less the more the box overlaps another, whose pixels it holds.
-- **Scores**: sure detections choose first, unsure ones continue the tracks that remain but start none.
+- **Scores**: sure detections choose first, unsure ones continue the tracks that remain but start none. What a score is worth
+  the video tells (``tdtrack.association.scores``): unsure detections need better evidence the less theirs is worth and hide
+  others less, and a track that lives on worthless ones is followed but not reported.
 - **Hidden objects**: a track that was just lost is reported where it should be, for a moment.
 
 Source:
@@ -27,6 +29,7 @@ from tdtrack.association.appearance import LookScale
 from tdtrack.association.candidates import Candidates
 from tdtrack.association.kalman import Floats
 from tdtrack.association.matching import assign, unmatched
+from tdtrack.association.scores import ScoreScale
 from tdtrack.boxes import iou, iou_pairs, xyah_to_xyxy
 from tdtrack.config import AssociationConfig
 from tdtrack.types import BoolArray, IntArray, Tracks
@@ -57,6 +60,18 @@ HIDDEN_HITS = 5
 DUPLICATE_IOU = 0.7
 """A detection that overlaps a matched one by more is the same object again and starts no track."""
 
+TRUST_KEPT = 0.95
+"""Share of a track's trust that remains when the next detection adds its own."""
+
+MIN_TRUST = -3.0
+"""A track with less is followed but not reported. Below zero, for it was started by sure detections."""
+
+NEAR_IOU = 0.1
+"""An unsure detection that overlaps a matched one by more could have been taken for its object; farther off it harms nobody."""
+
+BENEFIT_OF_DOUBT = 2.0
+"""Log-odds lent to a box that may cover another: only one that hardly ever shows an object is overlooked."""
+
 NEW_LOOK_SHARE = 0.1
 """Least share of a new look in the running one, once the first looks have been averaged."""
 
@@ -69,6 +84,7 @@ class _Table:
         track_id: ``(T,)``.
         class_id: ``(T,)``.
         score: ``(T,)`` of the last detection.
+        trust: ``(T,)`` fading sum of the log-odds that the detections' scores give an object.
         mean: ``(T, 8)`` Kalman states.
         covariance: ``(T, 3, 4)``.
         look: ``(T, D)`` running embedding of unit length; zeros where none was seen.
@@ -81,6 +97,7 @@ class _Table:
     track_id: IntArray
     class_id: IntArray
     score: Floats
+    trust: Floats
     mean: Floats
     covariance: Floats
     look: Floats
@@ -137,6 +154,12 @@ def look_evidence(scale: LookScale, cosine: Floats, known: BoolArray, overlap: F
     return np.where(known, scale.evidence(cosine) * (1 - overlap), 0.0)
 
 
+def there(worth: Floats) -> Floats:
+    """Return for ``(N,)`` log-odds how much each box counts, from 0 to 1, as something that covers others."""
+    share: Floats = 1 / (1 + np.exp(-BENEFIT_OF_DOUBT - worth))
+    return share
+
+
 class Evidence:
     """Links detections by evidence; memory is bounded by the tracks of the last ``max_lost_seconds``."""
 
@@ -149,6 +172,7 @@ class Evidence:
         """
         self.config = config
         self.scale = LookScale(config.cosine_statistics)
+        self.scores = ScoreScale(config.min_score)
         self._frame_seconds = 1 / frame_rate
         self._clock = 0.0
         self._unwatched = 0.0
@@ -182,22 +206,25 @@ class Evidence:
         tracks = self._tracks
         crossing = iou(candidates.xyxy, candidates.xyxy)
         np.fill_diagonal(crossing, 0.0)
-        overlap = crossing.max(axis=1, initial=0.0)
+        worth = self.scores.log_odds(candidates.score)
+        overlap = (crossing * there(worth)).max(axis=1, initial=0.0)
         sure = candidates.score >= self.config.min_score
         cosine, known = self._compare(candidates, sure & (overlap < ISOLATED_IOU))
 
         evidence = motion_evidence(tracks.mean, tracks.covariance, candidates.xyah)
         evidence += look_evidence(self.scale, cosine, known, overlap)
         evidence[tracks.class_id[:, None] != candidates.class_id] = -np.inf
+        evidence += np.where(sure, 0.0, np.minimum(worth, 0.0))
         rows, columns = self._choose(evidence, sure)
         self._learn_scale(candidates, rows, columns, cosine, known, overlap)
-        self._absorb(candidates, rows, columns, overlap)
+        self._learn_scores(candidates, crossing, sure, rows, columns)
+        self._absorb(candidates, worth, rows, columns, overlap)
 
         free = unmatched(len(candidates), columns)
         free = free[candidates.score[free] >= self.config.new_score]
         free = free[crossing[np.ix_(free, columns)].max(axis=1, initial=0.0) < DUPLICATE_IOU]
         self._drop()
-        self._start(candidates, free, confirmed=frame == 0)
+        self._start(candidates, worth, free, confirmed=frame == 0)
         self._widen_scene(candidates)
         return self._report(frame)
 
@@ -227,6 +254,8 @@ class Evidence:
         """Pair tracks with sure detections, then the tracks that remain with unsure ones."""
         first, second = np.flatnonzero(sure), np.flatnonzero(~sure)
         rows, columns = assign(-evidence[:, first], 0.0)
+        if len(second) == 0:
+            return rows, first[columns]
         left = unmatched(len(evidence), rows)
         more_rows, more_columns = assign(-evidence[np.ix_(left, second)], 0.0)
         return np.concatenate([rows, left[more_rows]]), np.concatenate([first[columns], second[more_columns]])
@@ -244,7 +273,26 @@ class Evidence:
         )
         self.scale.observe_same(cosine[rows[certain], columns[certain]])
 
-    def _absorb(self, candidates: Candidates, rows: IntArray, columns: IntArray, overlap: Floats) -> None:
+    def _learn_scores(
+        self, candidates: Candidates, crossing: Floats, sure: BoolArray, rows: IntArray, columns: IntArray
+    ) -> None:
+        """Count what became of detections.
+
+        Those that continue a trusted track, or confirm a new one, show an object, and so does the new track's first; unsure
+        ones that continue nothing, but lie where they might have, do not, nor do first ones that nothing confirmed.
+        """
+        tracks = self._tracks
+        found = np.zeros(len(tracks), bool)
+        found[rows] = True
+        new = np.flatnonzero(~tracks.confirmed)
+        alone = unmatched(len(candidates), columns)
+        alone = alone[~sure[alone]]
+        alone = alone[crossing[np.ix_(alone, columns)].max(axis=1, initial=0.0) > NEAR_IOU]
+        trusted = ~tracks.confirmed[rows] | (tracks.trust[rows] >= MIN_TRUST)
+        score = np.concatenate([candidates.score[columns], candidates.score[alone], tracks.score[new]])
+        self.scores.observe(score, np.concatenate([trusted, np.zeros(len(alone), bool), found[new]]))
+
+    def _absorb(self, candidates: Candidates, worth: Floats, rows: IntArray, columns: IntArray, overlap: Floats) -> None:
         """Correct every matched track with its detection."""
         tracks = self._tracks
         tracks.mean[rows], tracks.covariance[rows] = kalman.update(
@@ -253,6 +301,7 @@ class Evidence:
         tracks.hits[rows] += 1
         tracks.seen[rows] = self._clock
         tracks.score[rows] = candidates.score[columns]
+        tracks.trust[rows] = TRUST_KEPT * tracks.trust[rows] + worth[columns]
         tracks.confirmed[rows] |= tracks.hits[rows] >= self.config.min_hits
         if candidates.embedding is None:
             return
@@ -271,7 +320,7 @@ class Evidence:
         if not kept.all():
             self._tracks = tracks.select(kept)
 
-    def _start(self, candidates: Candidates, chosen: IntArray, *, confirmed: bool) -> None:
+    def _start(self, candidates: Candidates, worth: Floats, chosen: IntArray, *, confirmed: bool) -> None:
         count = len(chosen)
         if count == 0:
             return
@@ -282,6 +331,7 @@ class Evidence:
             track_id=np.arange(self._next_id, self._next_id + count),
             class_id=candidates.class_id[chosen],
             score=candidates.score[chosen],
+            trust=worth[chosen],
             mean=mean,
             covariance=covariance,
             look=look,
@@ -305,7 +355,7 @@ class Evidence:
         centre = tracks.mean[:, :2]
         hidden = (missing > 0) & (missing <= self.config.max_hidden_seconds + 1e-9) & (tracks.hits >= HIDDEN_HITS)
         hidden &= ((centre > self._lowest) & (centre < self._highest)).all(axis=1)
-        shown = np.flatnonzero(tracks.confirmed & ((missing <= 0) | hidden))
+        shown = np.flatnonzero(tracks.confirmed & (tracks.trust >= MIN_TRUST) & ((missing <= 0) | hidden))
         return Tracks(
             frame,
             tracks.track_id[shown],
@@ -319,4 +369,4 @@ class Evidence:
 def _empty_table() -> _Table:
     whole, real = np.zeros(0, np.int64), np.zeros(0)
     states = np.zeros((0, 8)), np.zeros((0, 3, 4))
-    return _Table(whole, whole, real, *states, np.zeros((0, 0)), whole, whole, real, np.zeros(0, np.bool_))
+    return _Table(whole, whole, real, real, *states, np.zeros((0, 0)), whole, whole, real, np.zeros(0, np.bool_))
