@@ -126,7 +126,7 @@ class ImageSource:
 
     def path_of(self, index: int) -> Path:
         """Return the file of a frame, by its index."""
-        return self._paths[self._indices.index(index)]
+        return self.paths[self._indices.index(index)]
 
     def close(self) -> None:
         """Nothing is held open between images."""
