@@ -59,4 +59,9 @@ class MissingExtraError(TdtrackError):
             extra: the tdtrack extra that brings it.
             purpose: what needs it, as the subject of a sentence.
         """
-        super().__init__(f"{purpose} needs {package}, which is not installed; run: pip install 'tdtrack[{extra}]'")
+        super().__init__(package, extra, purpose)  # what another process makes it from anew
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        package, extra, purpose = self.args
+        return f"{purpose} needs {package}, which is not installed; run: pip install 'tdtrack[{extra}]'"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tdtrack.runtime.pipeline import TrackSummary
     from tdtrack.runtime.spool import DetectionSpool
 
-__all__ = ["TrackRequest", "association_for", "run_track", "track_sequences"]
+__all__ = ["TrackRequest", "association_for", "load_models", "run_track", "sequence_folders", "track_one"]
 
 DEFAULT_FRAME_RATE = 30.0  # saved detections do not know theirs
 
@@ -137,47 +137,38 @@ def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
         if request.gallery is not None:
             raise ConfigError("--gallery compares with photos, which needs the model: track a SOURCE, not saved detections")
         return _track_saved(request, request.detections, overrides)
-    return _track_source(request, str(request.source), _load(request, overrides), overrides)
+    return track_one(request, str(request.source), load_models(request, overrides), overrides)
 
 
-def track_sequences(
-    request: TrackRequest, sequences: Sequence[str], overrides: dict[str, Any]
-) -> Iterator[tuple[str, TrackSummary]]:
-    """Track sequences of a MOTChallenge folder, one after the other, with one model.
+def sequence_folders(root: str | None, sequences: Sequence[str]) -> dict[str, str]:
+    """Find sequences of a MOTChallenge folder, and what their results are called.
 
     MOT17 ships each scene once per public detector. Copies show the same frames, so a scene of which several are asked for is
     tracked once, under the scene's name (``MOT17-02.txt``): evaluation and submission take it for each copy.
 
     Args:
-        request: its source is the folder that holds the sequences.
+        root: the folder that holds the sequences.
         sequences: their names.
-        overrides: settings of ``AssociationConfig`` by name.
 
-    Yields:
-        Name and summary of each result, as soon as it is written.
+    Returns:
+        Folders by name of the result.
 
     Raises:
-        DataError: the folder lacks a sequence; all are looked for before the first is tracked.
-        ConfigError: the request contradicts itself.
-        MediaError: a sequence cannot be read.
-        OutputError: results cannot be written.
+        DataError: the folder lacks a sequence.
+        ConfigError: there is no folder.
     """
-    if request.source is None or request.detections is not None:
+    if root is None:
         raise ConfigError("--sequences needs a SOURCE, the folder that holds them, and no --detections")
     scenes: dict[str, list[str]] = {}
     for name in dict.fromkeys(sequences):
         scenes.setdefault(scene_of(name), []).append(name)
     folders = {}
     for scene, copies in scenes.items():
-        present = [name for name in copies if (Path(request.source) / name).is_dir()]
+        present = [name for name in copies if (Path(root) / name).is_dir()]
         if not present:
-            raise DataError(
-                f"{request.source}: no sequence {' or '.join(copies)} here; name the folder that holds the sequences"
-            )
-        folders[copies[0] if len(copies) == 1 else scene] = Path(request.source) / present[0]
-    loaded = _load(request, overrides)
-    for name, folder in folders.items():
-        yield name, _track_source(request, str(folder), loaded, overrides, name)
+            raise DataError(f"{root}: no sequence {' or '.join(copies)} here; name the folder that holds the sequences")
+        folders[copies[0] if len(copies) == 1 else scene] = str(Path(root) / present[0])
+    return folders
 
 
 def _track_saved(request: TrackRequest, path: str, overrides: dict[str, Any]) -> TrackSummary:
@@ -189,10 +180,28 @@ def _track_saved(request: TrackRequest, path: str, overrides: dict[str, Any]) ->
     return track_detections(read_detections(path), tracker, Path(request.out), offline=request.offline)
 
 
-def _track_source(
-    request: TrackRequest, place: str, loaded: tuple[Engine, dict[str, Any]], overrides: dict[str, Any], name: str = ""
+def track_one(
+    request: TrackRequest,
+    place: str,
+    loaded: tuple[Engine, dict[str, Any]],
+    overrides: dict[str, Any],
+    *,
+    name: str = "",
+    progress: bool = True,
 ) -> TrackSummary:
-    """Track one source; results take its own name unless another is given."""
+    """Track one source.
+
+    Args:
+        request: how, and the result folder; its own source counts for nothing.
+        place: the source.
+        loaded: what ``load_models`` gave for the request.
+        overrides: settings of ``AssociationConfig`` by name.
+        name: of the results, which may begin with folders; empty takes the source's own.
+        progress: show a bar on the error stream.
+
+    Raises:
+        ConfigError, MediaError, OutputError: as ``run_track`` says.
+    """
     from tdtrack.runtime.pipeline import track_source
     from tdtrack.runtime.sources import open_source
 
@@ -216,6 +225,7 @@ def _track_source(
         batch_size=request.batch_size,
         on_frame=history or naming,
         spool=spool,
+        progress=progress,
     )
     if naming is not None:
         summary = replace(summary, files=(*summary.files, *naming.write(out / f"{name or source.name}.names.json")))
@@ -307,13 +317,26 @@ class _Naming:
         return written
 
 
-def _load(request: TrackRequest, overrides: dict[str, Any]) -> tuple[Engine, dict[str, Any]]:
-    """Load the model, and the teacher in front of it for two-stage tracking; also what calibration stored with the model."""
+def load_models(request: TrackRequest, overrides: dict[str, Any]) -> tuple[Engine, dict[str, Any]]:
+    """Load the model, and the teacher in front of it for two-stage tracking.
+
+    Args:
+        request: names them.
+        overrides: settings of ``AssociationConfig`` by name.
+
+    Returns:
+        The engine, and what calibration stored with the model.
+
+    Raises:
+        ConfigError, WeightsError, MissingExtraError: as ``load_engine`` and ``load_teacher`` say, or one is not named.
+    """
     from tdtrack.runtime.engine import load_engine
     from tdtrack.runtime.two_stage import TwoStageEngine
 
     if request.model is None:
-        raise ConfigError(f"tracking {request.source} needs --model, a run folder or model file made by tdtrack train or teach")
+        raise ConfigError(
+            f"tracking {request.source or 'videos'} needs --model, a run folder or model file made by tdtrack train or teach"
+        )
     detector = load_engine(
         request.model, engine=request.engine, device=request.device, precision=request.precision, compiled=request.compiled
     )

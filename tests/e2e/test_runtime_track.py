@@ -21,11 +21,12 @@ from PIL import Image as PillowImage
 from media_files import cut, moving_squares, write_video
 from random_models import save_random_model
 from tdtrack.association import Tracker
+from tdtrack.batch import track_many
 from tdtrack.config import AssociationConfig, ModelConfig
 from tdtrack.errors import ConfigError, DataError, OutputError
 from tdtrack.model import JointModel, save_model
 from tdtrack.runtime import TrackSummary, TwoStageEngine, load_engine, open_source, track_source
-from tdtrack.track import TrackRequest, run_track, track_sequences
+from tdtrack.track import TrackRequest, run_track, sequence_folders
 from tdtrack.types import Detections, FloatArray, Image
 
 EVERYTHING = AssociationConfig(method="fairmot", min_score=0.0)
@@ -182,16 +183,16 @@ def test_sequences_are_tracked_with_one_model_and_a_scene_once(model: Path, tmp_
         (root / name / "seqinfo.ini").write_text(f"[Sequence]\nname={name}\n{info}")
         for frame in (1, 2):
             PillowImage.new("RGB", (64, 48), (80, 90, 100)).save(root / name / "img1" / f"{frame:06d}.jpg")
-    request = TrackRequest(source=str(root), model=str(model), out=str(tmp_path / "out"), video=False, device="cpu")
+    request = TrackRequest(model=str(model), out=str(tmp_path / "out"), video=False, device="cpu")
     names = ("MOT17-02-DPM", "MOT17-02-FRCNN", "MOT17-02-SDP", "MOT17-04-DPM")
-    done = dict(track_sequences(request, names, {"min_score": 0.0}))
-    assert list(done) == ["MOT17-02", "MOT17-04-DPM"]
-    assert all(summary.frames == 2 for summary in done.values())
+    done = list(track_many(request, sequence_folders(str(root), names), {"min_score": 0.0}))
+    assert [entry["name"] for entry in done] == ["MOT17-02", "MOT17-04-DPM"]
+    assert all(entry["frames"] == 2 for entry in done)
     assert sorted(path.name for path in (tmp_path / "out").glob("*.txt")) == ["MOT17-02.txt", "MOT17-04-DPM.txt"]
     with pytest.raises(DataError, match="no sequence MOT17-09-DPM here"):
-        next(track_sequences(request, ("MOT17-02-DPM", "MOT17-09-DPM"), {}))
+        sequence_folders(str(root), ("MOT17-02-DPM", "MOT17-09-DPM"))
     with pytest.raises(ConfigError, match="--sequences needs a SOURCE"):
-        next(track_sequences(TrackRequest(out="x"), names, {}))
+        sequence_folders(None, names)
 
 
 def test_an_exported_file_tracks_a_video_without_torch(tmp_path: Path) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
-from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher, take_teacher, write_json
+from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_ray, add_teacher, take_ray, take_teacher, write_json
+from tdtrack.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tdtrack.data.dataset import DetectionDataset
+    from tdtrack.teacher import Teacher
 
 
 def _doctor_arguments(parser: ArgumentParser) -> None:
@@ -62,22 +70,36 @@ def _annotate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=64, help="crops per teacher call")
     parser.add_argument("--workers", type=int, default=2, help="decoding threads")
     parser.add_argument("--skip-bad-boxes", action="store_true", help="drop what doctor reports instead of stopping")
+    parser.add_argument("--engine", type=str, default="local", help="local, or ray: part by part on many workers")
+    add_ray(parser)
 
 
 def _annotate(settings: Settings, console: Console) -> int:
     from tdtrack.data import load_dataset
-    from tdtrack.teacher.annotate import annotate
+    from tdtrack.teacher import load_teacher
+    from tdtrack.teacher.annotate import annotate, annotate_on_ray
 
+    engine, cluster = take_ray(settings, "local")
+    if engine != "local":
+        raise ConfigError(f"engine is {engine!r}; choose local or ray")
     how = {name: settings[name] for name in ("images", "format", "split", "box")}
-    dataset = load_dataset(settings["data"], **how, skip_bad=settings["skip_bad_boxes"])
-    teacher = take_teacher(settings, console)
+    load_data = partial(load_dataset, settings["data"], **how, skip_bad=settings["skip_bad_boxes"])
     out = Path(settings["out"])
-    store = annotate(dataset, teacher, out, batch_size=settings["batch_size"], workers=settings["workers"])
+    pace = {name: settings[name] for name in ("batch_size", "workers")}
+    if cluster is None:
+        store = annotate(load_data(), take_teacher(settings, console), out, **pace)
+    else:
+        teacher = partial(load_teacher, settings["teacher"], settings["weights"], settings["device"])
+        store = annotate_on_ray(partial(_load_both, load_data, teacher), out, cluster, **pace)
     size = out.stat().st_size / 1e6
     console.print(
         f"{len(store)} embeddings of {store.dim} numbers by {store.teacher_name} in {out} ({size:.1f} MB)", markup=False
     )
     return 0
+
+
+def _load_both(load_data: Callable[[], DetectionDataset], load_teacher: Callable[[], Teacher]) -> tuple[Any, Any]:
+    return load_data(), load_teacher()
 
 
 def _unpack_arguments(parser: ArgumentParser) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
 from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.errors import ConfigError
 
 if TYPE_CHECKING:
+    from tdtrack.jobs.pool import RayCluster
     from tdtrack.teacher import Teacher
 
 __all__ = [
@@ -26,9 +28,11 @@ __all__ = [
     "Verb",
     "add_config",
     "add_layout",
+    "add_ray",
     "add_teacher",
     "nearest",
     "parse",
+    "take_ray",
     "take_teacher",
     "write_json",
 ]
@@ -129,6 +133,39 @@ def add_teacher(parser: ArgumentParser, *, required: bool) -> None:
     )
     parser.add_argument("--weights", type=str, default=None, help="checkpoint of a named network")
     parser.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; default: what there is")
+
+
+def add_ray(parser: ArgumentParser) -> None:
+    """Add ``--address`` and ``--ray-workers``: where ``--engine ray`` runs."""
+    parser.add_argument(
+        "--address", type=str, default=None, help="a running Ray cluster (auto, ray://host:10001); default: this machine"
+    )
+    parser.add_argument("--ray-workers", type=PositiveInt | None, default=None, help="Ray processes; default: one per CPU")
+
+
+def take_ray(settings: Settings, default: str) -> tuple[str, RayCluster | None]:
+    """Take the words of ``add_ray`` and ``--engine`` out of the settings.
+
+    Args:
+        settings: of a verb that has both.
+        default: engine of a worker, where ``--engine ray`` names none.
+
+    Returns:
+        The engine, and the cluster; ``None`` where the work is done in this process.
+
+    Raises:
+        ConfigError: there is an address, or a number of workers, but no ``--engine ray``.
+    """
+    from tdtrack.jobs.pool import RayCluster
+
+    engine, address, workers = (settings.pop(name) for name in ("engine", "address", "ray_workers"))
+    where, _, inner = engine.partition(":")
+    if where == "ray":
+        gpu = (settings.get("device") or "cuda").startswith("cuda")
+        return inner or default, RayCluster(address, workers, gpu)
+    if address is not None or workers is not None:
+        raise ConfigError("--address and --ray-workers are for --engine ray; add it, or leave them out")
+    return engine, None
 
 
 def take_teacher(settings: Settings, console: Console) -> Teacher:

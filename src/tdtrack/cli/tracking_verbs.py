@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from tdtrack.cli.parsing import INTERRUPTED, Settings, Verb, add_config, add_layout, add_teacher, write_json
+from tdtrack.cli.parsing import INTERRUPTED, Settings, Verb, add_config, add_layout, add_ray, add_teacher, take_ray, write_json
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tdtrack.jobs.pool import RayCluster
+    from tdtrack.track import TrackRequest
 
 _SEQUENCES_HELP = "sequences of the folder, with commas between, or a set such as MOT15-val (the paper's), MOT17-train-FRCNN"
 
@@ -17,7 +22,10 @@ _SEQUENCES_HELP = "sequences of the folder, with commas between, or a set such a
 def _track_arguments(parser: ArgumentParser) -> None:
     add_config(parser, "tracking settings")
     parser.add_argument(
-        "source", type=str, nargs="?", help="video file, image folder, MOT sequence, camera number or stream URL"
+        "source",
+        type=str,
+        nargs="*",
+        help="video file, image folder, MOT sequence, camera number or stream URL; several, or a folder of them, go one by one",
     )
     parser.add_argument("--model", type=str, default=None, help="run folder, .safetensors or .onnx file")
     parser.add_argument("--sequences", type=str, default="", help=_SEQUENCES_HELP)
@@ -34,8 +42,9 @@ def _track_arguments(parser: ArgumentParser) -> None:
         "--two-stage", action="store_true", help="embed crops with --teacher instead of the model's own embeddings"
     )
     parser.add_argument(
-        "--engine", type=str, default="auto", help="auto, onnxruntime, openvino or torch; auto says which it took"
+        "--engine", type=str, default="auto", help="auto, onnxruntime, openvino or torch; ray, or ray:openvino, on many workers"
     )
+    add_ray(parser)
     parser.add_argument("--precision", type=str, default=None, help="fp32, bf16 or int8; default: what the file holds")
     parser.add_argument("--compiled", action="store_true", help="torch only: compile the network first")
     parser.add_argument("--frame-rate", type=float, default=None, help="frames per second, where the source does not say")
@@ -49,22 +58,51 @@ def _track_arguments(parser: ArgumentParser) -> None:
 
 
 def _track(settings: Settings, console: Console) -> int:
+    from tdtrack.batch import find_videos, holds_videos
     from tdtrack.benchmarks import named_sequences
-    from tdtrack.track import TrackRequest, run_track, track_sequences
+    from tdtrack.track import TrackRequest, run_track, sequence_folders
 
     overrides = dict(vars(settings.pop("tracker")))
-    sequences = settings.pop("sequences")
-    request = TrackRequest(**settings)
+    sequences, sources = settings.pop("sequences"), settings.pop("source")
+    settings["engine"], cluster = take_ray(settings, "auto")
+    request = TrackRequest(**settings, source=sources[0] if len(sources) == 1 else None)
     if sequences:
-        summaries = track_sequences(request, named_sequences(sequences), overrides)
-    else:
-        summaries = iter([("", run_track(request, overrides))])
-    for _, summary in summaries:
-        for line in summary.lines():
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
-        if summary.interrupted:
-            return INTERRUPTED
-    return 0
+        folders = sequence_folders(request.source, named_sequences(sequences))
+        return _track_many(request, folders, overrides, cluster, console)
+    if len(sources) > 1 or cluster is not None or (sources and holds_videos(sources[0], request.out)):
+        if request.detections is not None:
+            raise ConfigError("--detections holds one video; leave the SOURCE and --engine ray out")
+        return _track_many(request, find_videos(sources, request.out), overrides, cluster, console)
+    summary = run_track(request, overrides)
+    for line in summary.lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return INTERRUPTED if summary.interrupted else 0
+
+
+def _track_many(
+    request: TrackRequest, videos: dict[str, str], overrides: Settings, cluster: RayCluster | None, console: Console
+) -> int:
+    """Track a job's videos; a failed one is listed at the end and makes the exit status 1."""
+    from tdtrack.batch import track_many
+    from tdtrack.jobs.manifest import MANIFEST_FILE
+
+    failed, incomplete = [], []
+    for number, entry in enumerate(track_many(request, videos, overrides, cluster), start=1):
+        name = f"{number}/{len(videos)} {entry['name']}"
+        if entry["status"] == "failed":
+            failed.append(entry)
+            said = f"{name}: failed"
+        else:
+            incomplete += [entry] if entry["truncated"] is not None else []
+            said = f"{name}: {entry['frames']} frames, {entry['detections']} detections, {entry['tracks']} tracks"
+        console.print(said, markup=False, highlight=False, soft_wrap=True)
+    done = len(videos) - len(failed)
+    lines = [f"{done} of {len(videos)} videos tracked; {Path(request.out) / MANIFEST_FILE} says what became of each"]
+    lines += [f"incomplete: {entry['name']}: {entry['truncated']}; what it holds was tracked" for entry in incomplete]
+    lines += [f"failed: {entry['error']}" for entry in failed]
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return 1 if failed else 0
 
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:

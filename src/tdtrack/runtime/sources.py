@@ -15,9 +15,11 @@ from tdtrack.runtime.frames import DEFAULT_FRAME_RATE, Frame, ImageSource, Video
 from tdtrack.runtime.live import MAX_OUTAGE, LiveSource
 from tdtrack.runtime.streams import StreamSource
 
-__all__ = ["DEFAULT_FRAME_RATE", "Frame", "VideoSource", "open_source"]
+__all__ = ["DEFAULT_FRAME_RATE", "IMAGE_SUFFIXES", "Frame", "VideoSource", "open_source"]
 
-_IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+"""Endings of image files."""
+
 _LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp"})
 
 
@@ -55,7 +57,7 @@ def open_source(source: str | int | Path, *, frame_rate: float | None = None, ma
     if path.is_dir():
         is_sequence = (path / "seqinfo.ini").is_file()
         return _open_sequence(path, frame_rate) if is_sequence else _open_folder(path, frame_rate)
-    if path.suffix.lower() in _IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(path.stem, [path], frame_rate=frame_rate or DEFAULT_FRAME_RATE)
     return StreamSource(str(path), name=path.stem, label=str(path), frame_rate=frame_rate)
 
@@ -81,7 +83,7 @@ def _open_sequence(folder: Path, frame_rate: float | None) -> VideoSource:
 def _open_folder(folder: Path, frame_rate: float | None) -> VideoSource:
     """Open a folder of images."""
     try:
-        files = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES and not path.name.startswith(".")]
+        files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
         below = sorted(path.parent.name for path in folder.glob("*/seqinfo.ini"))
     except OSError as error:
         raise MediaError(f"{folder}: the folder cannot be read ({reason_of(error)}); check its permissions") from error
@@ -89,7 +91,7 @@ def _open_folder(folder: Path, frame_rate: float | None) -> VideoSource:
         remedy = (
             f"name one of its sequences, for instance {folder / below[0]}" if below else "name a folder that holds the frames"
         )
-        raise MediaError(f"{folder}: the folder holds no images ({', '.join(sorted(_IMAGE_SUFFIXES))}); {remedy}")
+        raise MediaError(f"{folder}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); {remedy}")
     name = folder.resolve().name or "images"
     return ImageSource(name, sorted(files, key=_natural_key), frame_rate=frame_rate or DEFAULT_FRAME_RATE)
 

@@ -1,0 +1,107 @@
+"""Many videos in one call: names, the account kept, and what bad ones cost."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from media_files import cut, moving_squares, write_video
+from random_models import save_random_model
+from tdtrack import cli
+from tdtrack.batch import find_videos, holds_videos
+from tdtrack.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("")
+    return path
+
+
+def test_videos_are_found_and_named(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "in" / "tracks"
+    videos = [touch(root / name) for name in ("a.mp4", "day1/cam.MKV", "day2/cam.mkv", "day2/cam.avi", "b.c.mp4")]
+    for name in ("notes.txt", ".hidden/x.mp4", ".b.mp4", "tracks/a.mp4"):
+        touch(root / name)
+    sequence = touch(root / "MOT17-02" / "seqinfo.ini").parent
+    touch(sequence / "img1" / "000001.jpg")
+    found = find_videos([str(root)], str(out))
+    names = ["MOT17-02", "a", "b.c", "day1/cam", "day2/cam.avi", "day2/cam.mkv"]
+    assert sorted(found) == names
+    assert sorted(found.values()) == sorted(map(str, [*videos, sequence]))
+    assert find_videos([str(videos[0]), str(sequence)], str(out)) == {"a": str(videos[0]), "MOT17-02": str(sequence)}
+    assert find_videos([str(root / "notes.txt")], str(out)) == {"notes": str(root / "notes.txt")}  # who names it, gets it
+    assert holds_videos(str(root), str(out))
+    assert not any(holds_videos(str(path), str(out)) for path in (videos[0], sequence, sequence / "img1", root / "none"))
+
+
+def test_what_cannot_be_one_job_is_refused(tmp_path: Path) -> None:
+    one, two = touch(tmp_path / "1" / "a.mp4"), touch(tmp_path / "2" / "a.mp4")
+    with pytest.raises(ConfigError, match="would both leave results called"):
+        find_videos([str(one), str(two)], "out")
+    for stream in ("rtsp://camera/1", "0"):
+        with pytest.raises(ConfigError, match=f"{stream} is a camera or stream, which has no end; track it alone"):
+            find_videos([str(one), stream], "out")
+
+
+def test_a_bad_video_costs_that_video_and_the_next_call_does_what_is_left(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for index in range(3):
+        write_video(folder / f"v{index}.mp4", moving_squares(8 + index), noise=3)
+    whole = write_video(tmp_path / "long.mp4", moving_squares(40), noise=6)
+    cut(whole, 0.5).rename(folder / "cut.mp4")
+    (folder / "text.mp4").write_text("no video")
+    words = ["track", str(folder), "--model", str(save_random_model(tmp_path / "run")), "--out", str(out), "--device", "cpu"]
+
+    assert cli.main(words) == 1
+    said = capsys.readouterr().out
+    assert "4 of 5 videos tracked" in said
+    assert f"failed: {folder / 'text.mp4'}: cannot be opened" in said
+    assert "incomplete: cut: " in said
+    entries = {entry["name"]: entry for entry in map(json.loads, (out / "manifest.jsonl").read_text().splitlines()[1:])}
+    assert [(name, entry["status"]) for name, entry in entries.items()] == [
+        ("cut", "done"),
+        ("text", "failed"),
+        *((f"v{index}", "done") for index in range(3)),
+    ]
+    assert [entries[f"v{index}"]["frames"] for index in range(3)] == [8, 9, 10]
+    assert 0 < entries["cut"]["frames"] < 40 and "40 frames are promised" in entries["cut"]["truncated"]
+    files = {name for entry in entries.values() for name in entry["files"]}
+    assert files | {"manifest.jsonl"} == {path.name for path in out.iterdir()}
+
+    alone = tmp_path / "alone"
+    single = ["track", str(folder / "v1.mp4"), *words[2:4], "--out", str(alone), "--device", "cpu"]
+    assert cli.main(single) == 0
+    for name in ("v1.txt", "v1.jsonl"):
+        assert (alone / name).read_bytes() == (out / name).read_bytes()
+
+    kept = {name: (out / name).stat().st_mtime_ns for name in files}
+    write_video(folder / "text.mp4", moving_squares(5))  # mended
+    write_video(folder / "v0.mp4", moving_squares(6))  # another video of the same name
+    os.remove(out / "v1.txt")  # noqa: PTH107
+    assert cli.main(words) == 0
+    assert "5 of 5 videos tracked" in capsys.readouterr().out
+    for name in ("cut.txt", "v2.txt", "v2.mp4"):
+        assert (out / name).stat().st_mtime_ns == kept[name]
+    assert (out / "v1.txt").read_bytes() == (alone / "v1.txt").read_bytes()
+    entries = {entry["name"]: entry for entry in map(json.loads, (out / "manifest.jsonl").read_text().splitlines()[1:])}
+    assert (entries["text"]["frames"], entries["v0"]["frames"]) == (5, 6)
+
+    assert cli.main([*words, "--tracker.min_score", "0.3"]) == 2
+    assert "belongs to a job with tracker" in capsys.readouterr().err
