@@ -16,7 +16,7 @@ the description is checked before it is used.
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -154,7 +154,7 @@ def _checked(label: str, values: Mapping[str, Any]) -> ModelDescription:
     if not isinstance(metadata, dict) or not isinstance(metadata.get("appearance", {}), dict):
         raise fail("metadata", "an object whose appearance is an object")
     for key, ceiling in metadata.get("appearance", {}).items():
-        if not isinstance(ceiling, int | float) or not 0 < ceiling < math.inf:
+        if not isinstance(ceiling, int | float) or not 0 < ceiling <= sys.float_info.max:
             raise WeightsError(
                 f"{label}: its description gives appearance.{key} as {ceiling!r:.80}, not a positive number; export it again"
             )
