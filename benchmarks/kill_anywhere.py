@@ -1,9 +1,10 @@
 """Kill jobs at random moments, start them again until they end, and compare with undisturbed runs, byte by byte.
 
-    python benchmarks/kill_anywhere.py [--kills 100] [--demo-kills 10]
+    python benchmarks/kill_anywhere.py [--kills 100] [--demo-kills 10] [--faults 30]
 
 Annotation, training and tracking are small (``tests/killing.py``), so that many moments are met; the demo runs on a world of
-a few frames. A result file that exists must be whole at every moment, and nothing may lie about in the end.
+a few frames. A result file that exists must be whole at every moment, and nothing may lie about in the end. Then writes
+fail: ENOSPC and EIO from ``fsync`` and ``replace``, and a bound on the size of files.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--demo-kills", type=int, default=10)
+    parser.add_argument("--faults", type=int, default=30)
     arguments = parser.parse_args()
-    jobs = [f"{name}={arguments.kills}" for name in ("annotate", "train", "track")] + [f"demo={arguments.demo_kills}"]
+    small = ("annotate", "train", "track")
+    jobs = [f"{name}={arguments.kills}" for name in small] + [f"demo={arguments.demo_kills}"]
+    jobs += [f"full-{name}={arguments.faults}" for name in small]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(SCRIPT), folder, *jobs]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)

@@ -1,20 +1,25 @@
 """Jobs that are killed at random moments and started again, until they end: the result is that of an undisturbed run.
 
-    python tests/killing.py FOLDER JOB=KILLS...
+    python tests/killing.py FOLDER JOB=KILLS... full-JOB=FAULTS...
 
 Everything is imported once; each run is a fork of that process, so a kill costs no imports. Prints what was done as JSON.
 """
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,19 +120,23 @@ def listing(out: Path) -> list[str]:
     return sorted(path.relative_to(out).as_posix() for path in out.rglob("*") if "events.out" not in path.name)
 
 
-def start(name: str, folder: Path, out: Path) -> int:
-    """Run a job in a fork; returns its process id."""
+def start(name: str, folder: Path, out: Path, prepared: Callable[[], None] = lambda: None, report: Path | None = None) -> int:
+    """Run a job in a fork, which first prepares itself and may write how it ended; returns its process id."""
     pid = os.fork()
     if pid == 0:
-        status = 1
+        status, words = 1, "done"
+        said = report.open("w") if report is not None else None
         try:
+            prepared()
             JOBS[name][0](folder, out)
             status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
+        except BaseException as error:
+            words = f"{type(error).__name__}: {error}"
+            if said is None:
+                traceback.print_exc()
         finally:
+            if said is not None:
+                os.write(said.fileno(), words[:500].encode())
             sys.stderr.flush()
             os._exit(status)
     return pid
@@ -193,9 +202,60 @@ def kill_anywhere(name: str, folder: Path, kills: int, seed: int = 0) -> dict[st
     }
 
 
+def fail_anywhere(name: str, folder: Path, faults: int, seed: int = 0) -> dict[str, Any]:
+    """Let a job meet a full disk, a disk that fails and a bound on file sizes, then run it again undisturbed.
+
+    Returns:
+        Runs that failed, those that never met their fault, the exceptions that ended them, and what was not as it should be.
+    """
+    rng = random.Random(f"{name}-{seed}")
+    straight = folder / f"{name}-straight"
+    if not straight.exists():
+        assert finish(start(name, folder, straight), PATIENCE) == 0
+    wanted = results(name, straight)
+    sizes = [len(content) for content in wanted.values()]
+    ended: dict[str, int] = {}
+    differences: list[str] = []
+    for number in range(faults):
+        out = folder / f"{name}-failed-{number}"
+        call = ("fsync", "replace", "size")[number % 3]
+        code = rng.choice((errno.ENOSPC, errno.EIO))
+        after = rng.randrange(1, 2 * max(sizes)) if call == "size" else rng.randrange(1, 9)
+        report = folder / "report.txt"
+        pid = start(name, folder, out, partial(inject, call, code, after), report)
+        if finish(pid, PATIENCE) is None:
+            raise AssertionError(f"{name} hangs after {call} failed")
+        words = report.read_text()
+        ended[words.partition(":")[0]] = ended.get(words.partition(":")[0], 0) + 1
+        if not words.startswith(("done", "OutputError: cannot")):
+            differences.append(f"{name}, {call} fails at {after}: {words}")
+        for file, content in results(name, out).items():
+            if Path(file).name not in GROWING and wanted.get(file) != content:
+                differences.append(f"{name} after {call} failed: {file} is there and not what it should be")
+        assert finish(start(name, folder, out), PATIENCE) == 0
+        if results(name, out) != wanted:
+            differences.append(f"{name} after {call} failed at {after}: other results")
+    return {"faults": faults, "ended": ended, "differences": differences}
+
+
+def inject(call: str, code: int, after: int) -> None:
+    """From the given call on, or for files beyond that size, every write fails."""
+    if call == "size":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (after, after))
+        return
+    real, count = getattr(os, call), itertools.count(1)
+
+    def fail(*arguments: Any) -> Any:
+        if next(count) >= after:
+            raise OSError(code, os.strerror(code))
+        return real(*arguments)
+
+    setattr(os, call, fail)
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
-    jobs = [word.partition("=") for word in sys.argv[2:]]
+    jobs = [word.split("=") for word in sys.argv[2:]]
     pid = os.fork()
     if pid == 0:  # what it starts, for instance threads, stays out of the process that forks
         prepare(folder)
@@ -205,7 +265,11 @@ def main() -> None:
         __import__(module)
     for module in ("tdtrack.output.video", "tdtrack.runtime.onnxruntime_session", "torch.utils.tensorboard", "pyarrow.parquet"):
         __import__(module)
-    print(json.dumps({name: kill_anywhere(name, folder, int(kills)) for name, _, kills in jobs}))
+    report = {}
+    for name, count in jobs:
+        work = fail_anywhere if name.startswith("full-") else kill_anywhere
+        report[name] = work(name.removeprefix("full-"), folder, int(count))
+    print(json.dumps(report))
 
 
 if __name__ == "__main__":

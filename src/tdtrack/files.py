@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -12,10 +13,8 @@ from typing import IO, Any, Literal, overload
 
 from tdtrack.errors import OutputError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["atomic_write", "is_bomb", "once", "reason_of", "sweep", "try_lock"]
 
@@ -59,7 +58,7 @@ def atomic_write(path: Path | str, mode: Literal["w", "wb"] = "w") -> Iterator[I
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                if fcntl is not None:
+                if sys.platform != "win32":
                     stack.callback(os.close, os.dup(file.fileno()))  # keeps the lock until the file has its name
             os.replace(temporary, target)  # noqa: PTH105  (tests reach the system call by this name)
     except OSError as error:
@@ -83,7 +82,7 @@ def _open_locked(path: Path, mode: str, text: dict[str, str]) -> IO[Any]:
 
 def try_lock(file: IO[Any]) -> bool:
     """Take the lock of an open file until it is closed; returns False where another process has it."""
-    if fcntl is None:
+    if sys.platform == "win32":
         return True
     try:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,7 +99,7 @@ def sweep(folder: Path) -> None:
     Args:
         folder: looked through without its sub-folders; it may be missing.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         return
     for left in folder.glob(".*.????????.tmp"):
         with suppress(OSError), left.open("r+b") as file:

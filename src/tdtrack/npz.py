@@ -17,6 +17,9 @@ from tdtrack.files import is_bomb, reason_of
 
 __all__ = ["read_arrays"]
 
+# What zipfile and NumPy raise on damaged archives and headers, which are Python literals.
+_DAMAGED = (SyntaxError, ValueError, EOFError, NotImplementedError, RuntimeError, tokenize.TokenError)
+_DAMAGED += (zipfile.BadZipFile, zlib.error)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -39,15 +42,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             return {entry.filename.removesuffix(".npy"): _read(path, archive, entry) for entry in archive.infolist()}
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({reason_of(error)})") from error
-    except (
-        ValueError,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-        tokenize.TokenError,
-    ) as error:
+    except _DAMAGED as error:
         raise DataError(f"{path}: not a NumPy archive of plain arrays (.npz): {error}") from error
 
 

@@ -239,8 +239,8 @@ def track_one(
                 mot.write(tracks)
                 lines.write(tracks, tracks.frame_index / source.frame_rate)
         summary = replace(summary, tracks=len({track_id for tracks in refined for track_id in tracks.track_id.tolist()}))
-    if spool is not None:
-        spool.close(discard=not summary.interrupted)
+    if spool is not None and not summary.interrupted:
+        spool.discard()
     return summary
 
 

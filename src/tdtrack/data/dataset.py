@@ -13,7 +13,18 @@ import numpy as np
 from tdtrack.errors import DataError, ShapeError
 from tdtrack.types import BoolArray, FloatArray, IntArray
 
-__all__ = ["AnnotatedImage", "DetectionDataset", "Problem", "images_from_columns", "refuse_dropped", "refuse_empty"]
+__all__ = [
+    "MAX_BOXES",
+    "AnnotatedImage",
+    "DetectionDataset",
+    "Problem",
+    "images_from_columns",
+    "refuse_dropped",
+    "refuse_empty",
+]
+
+MAX_BOXES = 50_000
+"""Most boxes of one image: crowd counting knows 20,000, and what is cut out of an image is in memory at once."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,7 +197,14 @@ def images_from_columns(
 
     Returns:
         One record per image in order of image id; the boxes of an image keep their order.
+
+    Raises:
+        DataError: an image has more than ``MAX_BOXES`` boxes.
     """
+    counts = np.bincount(image_row, minlength=len(images))
+    if counts.max(initial=0) > MAX_BOXES:
+        most = int(counts.argmax())
+        raise DataError(f"image {images[most][1]} has {counts[most]} boxes; one image may have {MAX_BOXES}, cut it into tiles")
     order = np.argsort(image_row, kind="stable")
     ends = np.searchsorted(image_row[order], np.arange(len(images)), side="right")
     starts = np.concatenate([np.zeros(1, np.int64), ends[:-1]]) if len(images) else ends

@@ -45,7 +45,7 @@ def read_identities(path: Path | str) -> dict[int, int]:
         pairs = dict(zip(boxes, identities, strict=True))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {reason_of(error)}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(
             f"{path}: is not a file of identities ({error!r}); it needs two lists of one length, annotation_id and identity"
         ) from error

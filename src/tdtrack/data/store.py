@@ -444,7 +444,7 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise StoreError(f"{path}: there is no such embedding store; make it with tdtrack annotate") from error
-    except arrow.ArrowException as error:
+    except (arrow.ArrowException, UnicodeDecodeError) as error:
         raise StoreError(f"{path}: not a Parquet file, or cut short: {_first_line(str(error))}; annotate again") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot read the embedding store: {_first_line(reason_of(error))}; annotate again") from error

@@ -15,12 +15,21 @@ import torch
 from torch import Tensor, nn
 
 from tdtrack.config import ModelConfig
-from tdtrack.errors import ConfigError, WeightsError
+from tdtrack.errors import ConfigError, OutputError, WeightsError
 from tdtrack.files import atomic_write, reason_of
 from tdtrack.model.joint import JointModel
 from tdtrack.model.target import TeacherTarget
 
-__all__ = ["MODEL_FILE", "load_model", "load_weights", "read_metadata", "read_pickled", "read_teacher_target", "save_model"]
+__all__ = [
+    "MODEL_FILE",
+    "load_model",
+    "load_weights",
+    "read_metadata",
+    "read_pickled",
+    "read_teacher_target",
+    "save_model",
+    "write_pickled",
+]
 
 MODEL_FILE = "model.safetensors"
 """Name of the final model in a run folder."""
@@ -109,6 +118,23 @@ def read_pickled(path: Path, device: torch.device | str = "cpu") -> Any:
     except Exception as error:  # a damaged file stops the unpickler anywhere, with whatever that place raises
         reason = reason_of(error) if isinstance(error, OSError) else "damaged, or more than tensors and plain values"
         raise WeightsError(f"{path} cannot be read as a checkpoint ({reason})") from error
+
+
+def write_pickled(path: Path, content: Any) -> None:
+    """Write tensors and plain values as :func:`read_pickled` reads them, all or nothing.
+
+    Args:
+        path: file to write.
+        content: tensors and plain values in dictionaries and lists.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    with atomic_write(path, "wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # all that its writer says of a file that takes no more bytes
+            raise OutputError(f"cannot write {path}: it ends early, perhaps for want of space ({error!s:.80})") from error
 
 
 def load_weights(model: nn.Module, path: Path | str) -> None:

@@ -16,7 +16,7 @@ the description is checked before it is used.
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -162,7 +162,7 @@ def _checked(label: str, values: Mapping[str, Any]) -> ModelDescription:
     for key, value in metadata.get("appearance", {}).items():
         statistics = key.endswith("cosine_statistics")  # means and deviations of cosines; all else is a ceiling
         numbers = value if statistics and isinstance(value, list) else [value]
-        finite = all(isinstance(number, int | float) and -math.inf < number < math.inf for number in numbers)
+        finite = all(isinstance(number, int | float) and abs(number) <= sys.float_info.max for number in numbers)
         if not finite or len(numbers) != (4 if statistics else 1) or min(numbers[1::2] if statistics else numbers) <= 0:
             wanted = "four numbers, deviations positive" if statistics else "a positive number"
             raise WeightsError(

@@ -155,7 +155,7 @@ def track_source(
         max_frames: stop after so many frames.
         batch_size: frames that the network takes at once; of a live source always one.
         on_frame: called after each frame with the frame, what was detected in it and its tracks; they are its to keep.
-        spool: keeps what is detected, and saves looking at the frames again that it holds; not for live sources.
+        spool: keeps what is detected, and saves looking again at the frames it holds; closed at the end. Not for live sources.
 
     Returns:
         Counts and rates, and why the source ended early if it did.
@@ -175,6 +175,8 @@ def track_source(
     interrupted = False
     with ExitStack() as stack:
         stack.callback(source.close)
+        if spool is not None:
+            stack.callback(spool.close)
         interrupt = stack.enter_context(Interrupt())
         outputs = _Outputs(stack, mot_path, jsonl_path, video_path, engine.classes, source.frame_rate)
         writing = stack.enter_context(Behind(outputs.write, name="write", behind=_WRITTEN_BEHIND))

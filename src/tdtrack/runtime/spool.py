@@ -96,11 +96,14 @@ class DetectionSpool:
         self._file.write(_HEAD.pack(len(content), zlib.crc32(content)) + content)
         self._file.flush()  # the system has it, so a kill of this process does not lose it
 
-    def close(self, *, discard: bool) -> None:
-        """Close the file, and remove it where nothing is left to take up."""
+    def close(self) -> None:
+        """Close the file; a later run takes it up."""
         self._file.close()
-        if discard:
-            self.path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove the file of a job that is done."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
 
 
 def _read(file: IO[bytes]) -> bytes | None:

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from tdtrack.config import TeacherTrainConfig
 from tdtrack.errors import ConfigError, DataError, WeightsError
 from tdtrack.files import atomic_write
-from tdtrack.model.checkpoint import read_pickled
+from tdtrack.model.checkpoint import read_pickled, write_pickled
 from tdtrack.teacher.reid import ReidCrops, evaluate_reid, read_reid_crops
 from tdtrack.teacher.reid_batches import IdentitySampler, augment_crops, load_crops
 from tdtrack.teacher.reid_losses import IdentityHead, contrastive_loss
@@ -129,8 +129,7 @@ class _Trainer:
             "modules": self._modules.state_dict(),
             "optimizer": self._optimizer.state_dict(),
         }
-        with atomic_write(path, "wb") as file:
-            torch.save(state, file)
+        write_pickled(path, state)
 
     def restore(self, path: Path, settings: dict[str, Any]) -> int:
         """Take up a checkpoint of the same run if there is one; return the step to go on from."""

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from tdtrack.config import TrainConfig
 from tdtrack.errors import ConfigError, DataError, WeightsError
-from tdtrack.files import atomic_write
 from tdtrack.model import IdentityHead, JointModel
-from tdtrack.model.checkpoint import read_pickled
+from tdtrack.model.checkpoint import read_pickled, write_pickled
 from tdtrack.training.ema import AveragedWeights
 
 __all__ = [
@@ -175,8 +174,7 @@ def save_checkpoint(
         "precision": dict(precision),
         "run": state.state_dict(),
     }
-    with atomic_write(path, "wb") as file:
-        torch.save(content, file)
+    write_pickled(path, content)
 
 
 def load_checkpoint(path: Path, settings: Mapping[str, Any], data: list[str]) -> dict[str, Any] | None:
