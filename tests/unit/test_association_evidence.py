@@ -160,6 +160,20 @@ def test_a_lost_track_waits_for_seconds(missed: int, kept: bool) -> None:
     assert (1 in ids(tracker.update(see((0, A))))) == kept
 
 
+def test_who_was_away_may_come_back_anywhere_if_the_look_tells() -> None:
+    for look, known in ((A, True), (C, False)):
+        tracker = Tracker(AssociationConfig(max_hidden_seconds=0))
+        feed(tracker, 20, (0, A), (300, B))
+        feed(tracker, 5, (300, B))
+        assert (1 in ids(feed(tracker, 2, (300, B), (5000, look)))) is known
+
+
+def test_who_was_there_a_frame_ago_is_not_suddenly_elsewhere() -> None:
+    tracker = Tracker(AssociationConfig(max_hidden_seconds=0))
+    feed(tracker, 20, (0, A), (300, B))
+    assert ids(feed(tracker, 1, (300, B), (5000, A))) == [2]
+
+
 def test_uneven_frames_take_their_own_time() -> None:
     tracker = Tracker(AssociationConfig(max_lost_seconds=1.0), frame_rate=10.0)
     feed(tracker, 3, (0, A))

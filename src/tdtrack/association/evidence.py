@@ -6,7 +6,7 @@ all pairs of a frame are chosen together.
 
 - **Motion**: how far the box lies from where the track should be, in units of the track's uncertainty, which grows while the
   track is lost; so a lost track may be found farther away, but its place says less. The tails are a Student t's: cameras
-  shake, people turn.
+  shake, people turn. Who was away may come back anywhere, so against a lost track motion never says much.
 - **Appearance**: the cosine of the looks, on a scale that the video itself calibrates (``tdtrack.association.appearance``),
   worth less the more the box overlaps another, whose pixels it holds.
 - **Scores**: sure detections choose first, unsure ones continue the tracks that remain but start none. What a score is worth
@@ -44,6 +44,9 @@ MEASUREMENT_NOISE = 0.1
 
 TAIL = 6.0
 """Degrees of freedom of the Student t of motion: the fewer, the less a jump counts."""
+
+MIN_RETURN_EVIDENCE = -2.0
+"""Motion speaks against a lost track by at most this much: who was away may come back anywhere."""
 
 ISOLATED_IOU = 0.3
 """A box that overlaps no other by more shows one object: its look may be learned."""
@@ -212,6 +215,9 @@ class Evidence:
         cosine, known = self._compare(candidates, sure & (overlap < ISOLATED_IOU))
 
         evidence = motion_evidence(tracks.mean, tracks.covariance, candidates.xyah)
+        lost = tracks.seen < self._clock - 1.5 * seconds
+        elsewhere = lost[:, None] & (evidence < MIN_RETURN_EVIDENCE)
+        evidence[elsewhere] = MIN_RETURN_EVIDENCE
         evidence += look_evidence(self.scale, cosine, known, overlap)
         evidence[tracks.class_id[:, None] != candidates.class_id] = -np.inf
         evidence += np.where(sure, 0.0, np.minimum(worth, 0.0))
@@ -219,6 +225,8 @@ class Evidence:
         self._learn_scale(candidates, rows, columns, cosine, known, overlap)
         self._learn_scores(candidates, crossing, sure, rows, columns)
         self._absorb(candidates, worth, rows, columns, overlap)
+        returned = elsewhere[rows, columns]
+        self._restart(rows[returned], candidates.xyah[columns[returned]])
 
         free = unmatched(len(candidates), columns)
         free = free[candidates.score[free] >= self.config.new_score]
@@ -311,6 +319,10 @@ class Evidence:
         running = (1 - share) * tracks.look[rows] + share * candidates.embedding[columns]
         tracks.look[rows] = running / np.maximum(np.linalg.norm(running, axis=1, keepdims=True), 1e-9)
         tracks.looks[rows] += 1
+
+    def _restart(self, rows: IntArray, xyah: Floats) -> None:
+        """Let tracks that came back elsewhere go on from there: their path is of no more use."""
+        self._tracks.mean[rows], self._tracks.covariance[rows] = kalman.initiate(xyah)
 
     def _drop(self) -> None:
         """Forget tentative tracks that were missed once, and tracks lost for too long."""
