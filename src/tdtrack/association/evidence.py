@@ -15,7 +15,8 @@ all pairs of a frame are chosen together.
 - **Hidden objects**: a track that was just lost is reported where it should be, for a moment.
 
 Source:
-    Ours. Measured part by part in ``benchmarks/association.py``; constants were chosen on four sequences of eight.
+    Ours. Measured part by part in ``benchmarks/association.py``. Constants were chosen on four sequences of eight; those of
+    scores and of returns later, with all eight in sight, on weak detectors and walkers (``docs/association.md``).
 """
 
 from __future__ import annotations
