@@ -65,7 +65,7 @@ def save(suite: str, command: str, results: dict[str, Any]) -> Path:
 
 
 def _commit() -> str:
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     changed = subprocess.run(["git", "status", "--porcelain", "src"], cwd=here, capture_output=True, text=True, check=False)
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
