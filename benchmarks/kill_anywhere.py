@@ -28,7 +28,8 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=30)
     arguments = parser.parse_args()
     small = ("annotate", "train", "track")
-    jobs = [f"{name}={arguments.kills}" for name in small] + [f"demo={arguments.demo_kills}"]
+    jobs = [f"{name}={arguments.kills}" for name in small]
+    jobs += [f"demo={arguments.demo_kills}"] if arguments.demo_kills else []
     jobs += [f"full-{name}={arguments.faults}" for name in small]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(SCRIPT), folder, *jobs]

@@ -173,7 +173,8 @@ def test_a_store_without_its_columns(tmp_path: Path) -> None:
     [
         ({"fpn_width": 10**9}, r"it must lie in 1\.\.16384"),
         ({"subnet_depth": 10**9}, r"it must lie in 0\.\.64"),
-        ({"embedding_dim": 10**9}, "the model expects"),
+        ({"embedding_dim": 10**9}, r"it must lie in 1\.\.65536"),
+        ({"embedding_dim": 60_000}, "the model expects"),
         ({"subnet_width": "wide"}, "cannot build"),
         ({"classes": [1, 2]}, "not of type str"),
         ({"backbone": None}, "not of type str"),
