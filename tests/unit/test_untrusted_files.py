@@ -238,10 +238,13 @@ def test_weights_outside_the_models_folder(tmp_path: Path, engine: str, place: s
         load_engine(tmp_path / "in" / "model.onnx", engine=engine)
 
 
-@pytest.mark.parametrize("content", [b"out: \xff\xfe", b"optimizer: {learning_rate: 1" + b"0" * 400 + b"}"])
+@pytest.mark.parametrize(
+    "content",
+    [b"out: \xff\xfe", b"optimizer: {learning_rate: 1" + b"0" * 400 + b"}", fuzzing.RECIPE.replace("320", "").encode()],
+)
 def test_a_recipe_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "recipe.yaml").write_bytes(content)
-    with pytest.raises(ConfigError, match="recipe"):
+    with pytest.raises(ConfigError, match=r"recipe|setting 'input_height' is empty"):
         parse("train", VERBS["train"], ["--config", str(tmp_path / "recipe.yaml")])
 
 
