@@ -28,17 +28,18 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=30)
     arguments = parser.parse_args()
     small = ("annotate", "train", "track")
-    jobs = [f"{name}={arguments.kills}" for name in small] + [f"demo={arguments.demo_kills}"]
-    jobs += [f"full-{name}={arguments.faults}" for name in small]
+    jobs = [f"{name}={arguments.kills}" for name in small]
+    jobs += [f"demo={arguments.demo_kills}"] if arguments.demo_kills else []
+    jobs += [f"full-{name}={arguments.faults}" for name in small if arguments.faults]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(SCRIPT), folder, *jobs]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     results = json.loads(done.stdout.splitlines()[-1])
     for name, result in results.items():
-        print(
-            f"{name}: {result['kills']} kills, {result['finished']} runs ended, differences: {result['differences'] or 'none'}"
-        )
-    command_line = f"python benchmarks/kill_anywhere.py --kills {arguments.kills} --demo-kills {arguments.demo_kills}"
+        done_how = f"{result['kills']} kills" if "kills" in result else f"{result['faults']} faults, ended {result['ended']}"
+        print(f"{name}: {done_how}, differences: {result['differences'] or 'none'}")
+    numbers = f"--kills {arguments.kills} --demo-kills {arguments.demo_kills} --faults {arguments.faults}"
+    command_line = f"python benchmarks/kill_anywhere.py {numbers}"
     print(record.save("kill_anywhere", command_line, results))
 
 

@@ -93,15 +93,16 @@ def try_lock(file: IO[Any]) -> bool:
     return True
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, *, below: bool = False) -> None:
     """Remove the temporary files that writers left in a folder when they were killed; those of living ones stay.
 
     Args:
-        folder: looked through without its sub-folders; it may be missing.
+        folder: it may be missing.
+        below: look through the folders in it too.
     """
     if sys.platform == "win32":
         return
-    for left in folder.glob(".*.????????.tmp"):
+    for left in folder.glob("**/.*.????????.tmp" if below else ".*.????????.tmp"):
         with suppress(OSError), left.open("r+b") as file:
             if try_lock(file):
                 left.unlink()

@@ -18,8 +18,10 @@ from tdtrack.files import is_bomb, reason_of
 __all__ = ["read_arrays"]
 
 # What zipfile and NumPy raise on damaged archives and headers, which are Python literals.
-_DAMAGED = (SyntaxError, ValueError, EOFError, NotImplementedError, RuntimeError, tokenize.TokenError)
-_DAMAGED += (zipfile.BadZipFile, zlib.error)
+_DAMAGED = (
+    *(SyntaxError, ValueError, EOFError, NotImplementedError, RuntimeError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tdtrack.errors import OutputError
-from tdtrack.files import atomic_write
+from tdtrack.files import atomic_write, sweep
 
 
 def test_text_arrives_as_utf8_with_unix_line_ends(tmp_path: Path) -> None:
@@ -82,3 +84,28 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
         file.write("x")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "real").read_text() == "x"
+
+
+def test_what_killed_writers_left_is_swept_and_what_living_ones_write_is_not(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "killed.txt")], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == "open\n"
+        sweep(tmp_path)
+        assert len(list(tmp_path.iterdir())) == 1  # it lives
+        writer.kill()
+    with atomic_write(tmp_path / "mine.txt") as file:
+        file.write("mine")
+        sweep(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [Path(file.name).name]
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+WRITER = """
+import sys, time
+from tdtrack.files import atomic_write
+with atomic_write(sys.argv[1]) as file:
+    print("open", flush=True)
+    time.sleep(600)
+"""

@@ -55,6 +55,16 @@ def test_own_videos_come_back_in_their_colours_and_rate(tmp_path: Path) -> None:
             np.testing.assert_allclose(frame.image[row, column], patches[row, column], atol=6)
 
 
+def test_equal_frames_make_equal_files(tmp_path: Path) -> None:
+    frames, made = moving_squares(40), set()
+    for _ in range(6):
+        with VideoWriter(tmp_path / "clip.mp4", frame_rate=25) as writer:
+            for frame in frames:
+                writer.write(frame)
+        made.add((tmp_path / "clip.mp4").read_bytes())
+    assert len(made) == 1
+
+
 def test_iterating_again_starts_from_the_beginning(tmp_path: Path) -> None:
     source = open_source(write_video(tmp_path / "clip.mp4", moving_squares(10)))
     first = [frame.image for frame in source]

@@ -173,7 +173,8 @@ def test_a_store_without_its_columns(tmp_path: Path) -> None:
     [
         ({"fpn_width": 10**9}, r"it must lie in 1\.\.16384"),
         ({"subnet_depth": 10**9}, r"it must lie in 0\.\.64"),
-        ({"embedding_dim": 10**9}, "the model expects"),
+        ({"embedding_dim": 10**9}, r"it must lie in 1\.\.65536"),
+        ({"embedding_dim": 60_000}, "the model expects"),
         ({"subnet_width": "wide"}, "cannot build"),
         ({"classes": [1, 2]}, "not of type str"),
         ({"backbone": None}, "not of type str"),
@@ -237,10 +238,13 @@ def test_weights_outside_the_models_folder(tmp_path: Path, engine: str, place: s
         load_engine(tmp_path / "in" / "model.onnx", engine=engine)
 
 
-@pytest.mark.parametrize("content", [b"out: \xff\xfe", b"optimizer: {learning_rate: 1" + b"0" * 400 + b"}"])
+@pytest.mark.parametrize(
+    "content",
+    [b"out: \xff\xfe", b"optimizer: {learning_rate: 1" + b"0" * 400 + b"}", fuzzing.RECIPE.replace("320", "").encode()],
+)
 def test_a_recipe_that_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "recipe.yaml").write_bytes(content)
-    with pytest.raises(ConfigError, match="recipe"):
+    with pytest.raises(ConfigError, match=r"recipe|setting 'input_height' is empty"):
         parse("train", VERBS["train"], ["--config", str(tmp_path / "recipe.yaml")])
 
 

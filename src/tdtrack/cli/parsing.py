@@ -76,6 +76,9 @@ def parse(name: str, verb: Verb, words: Sequence[str]) -> Settings:
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # the parser's own words for a file that is none
         raise ConfigError(f"{_config_file(words) or 'the options'} cannot be read as settings ({error!s:.200})") from error
     settings.pop("config", None)
+    for action in parser._actions:
+        if action.default is not None and settings.get(action.dest, action.default) is None:
+            raise ConfigError(f"setting {action.dest!r} is empty; give it a value, or leave it out for {action.default!r}")
     return settings
 
 

@@ -65,7 +65,7 @@ class ModelConfig:
             ConfigError: names the setting, its value and its range.
         """
         require(len(self.classes) >= 1, "model.classes is empty; name at least one class")
-        require(self.embedding_dim >= 1, f"model.embedding_dim is {self.embedding_dim}; it must be at least 1")
+        require(1 <= self.embedding_dim <= 65_536, f"model.embedding_dim is {self.embedding_dim}; it must lie in 1..65536")
         require(
             2 <= self.min_level <= self.max_level <= 9,
             f"model levels {self.min_level}..{self.max_level} must ascend within 2..9",

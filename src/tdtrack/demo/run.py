@@ -16,7 +16,7 @@ from tdtrack.data.walkers import WalkersConfig, write_world
 from tdtrack.demo.compare import compare, sequence_precision
 from tdtrack.demo.page import DemoResult, print_result, write_page
 from tdtrack.demo.settings import model_settings, teacher_settings
-from tdtrack.files import atomic_write, once
+from tdtrack.files import atomic_write, once, sweep
 from tdtrack.teacher import load_teacher
 from tdtrack.teacher.annotate import annotate
 from tdtrack.teacher.train import evaluate_reid, train_teacher
@@ -43,6 +43,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
         OutputError: the folder cannot be written.
     """
     started = time.perf_counter()
+    sweep(out, below=True)
     stages = _Stages(out, console)
     with stages("1/6 world: render people, videos and sequences"):
         world = write_world(WalkersConfig(seed=seed), out / "world")

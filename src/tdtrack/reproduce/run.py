@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from tdtrack.errors import ConfigError
-from tdtrack.files import atomic_write
+from tdtrack.files import atomic_write, sweep
 from tdtrack.output.bars import plot_bars
 from tdtrack.reproduce.material import FolderMaterial, Material, WalkersMaterial
 from tdtrack.reproduce.pages import bars, markdown, print_table
@@ -60,6 +60,7 @@ def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
     if request.seeds < 1:
         raise ConfigError(f"seeds is {request.seeds}; it must be at least 1")
     table, out = TABLES[request.table], Path(request.out)
+    sweep(out, below=True)
     material: Material = FolderMaterial(Path(request.data_root)) if request.data_root else WalkersMaterial(scale, out)
     workshop = Workshop(material, scale, out)
     _announce(table, workshop, request.seeds, console)

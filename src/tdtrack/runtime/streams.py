@@ -96,6 +96,9 @@ class StreamSource:
             container.close()
             raise MediaError(f"{self._label}: holds no video stream; give a file with pictures, and the whole of it")
         stream = container.streams.video[0]
+        if getattr(stream, "codec_context", None) is None:  # PyAV types it as if FFmpeg could decode everything
+            container.close()
+            raise MediaError(f"{self._label}: its video is of a kind that cannot be decoded; convert it to H.264")
         if stream.width * stream.height > MAX_PIXELS:  # before a frame of that size takes the memory
             container.close()
             size = f"{stream.width}x{stream.height}"
