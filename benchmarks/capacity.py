@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import record
 
-from tdtrack.data.store import StoreWriter
+from tdtrack.data.store_writer import StoreWriter
 from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
 from tdtrack.types import Tracks

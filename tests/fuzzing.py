@@ -295,7 +295,7 @@ def _read_gallery(path: Path) -> None:
 
 
 def _write_store(folder: Path) -> Path:
-    from tdtrack.data.store import StoreWriter
+    from tdtrack.data.store_writer import StoreWriter
 
     names = {"teacher_name": "t", "teacher_fingerprint": "0" * 64, "data_fingerprint": "1" * 64}
     writer = StoreWriter(folder / "store.parquet", dim=4, num_boxes=5, rows_per_part=3, **names)

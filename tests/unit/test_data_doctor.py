@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 
 from tdtrack.data.doctor import inspect
-from tdtrack.data.store import StoreWriter
+from tdtrack.data.store_writer import StoreWriter
 from tdtrack.errors import DataError, StoreError
 
 

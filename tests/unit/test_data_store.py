@@ -15,7 +15,8 @@ import pytest
 
 from tdtrack.data import load_dataset
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
-from tdtrack.data.store import EmbeddingStore, StoreWriter
+from tdtrack.data.store import EmbeddingStore
+from tdtrack.data.store_writer import StoreWriter
 from tdtrack.errors import MissingExtraError, OutputError, StoreError
 
 DIM = 8

@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
 from tdtrack.data.images import load_image
-from tdtrack.data.store import EmbeddingStore, StoreWriter, discard_parts
+from tdtrack.data.store import EmbeddingStore
+from tdtrack.data.store_writer import StoreWriter, discard_parts
 from tdtrack.errors import ConfigError, DataError
 from tdtrack.jobs.pool import Failure, RayCluster, run_on_ray
 from tdtrack.teacher.crops import crop_boxes, resize_crops
