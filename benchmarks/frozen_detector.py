@@ -292,10 +292,10 @@ def choices(bench: Bench) -> dict[str, Any]:
     truth = Truth.read(bench.sequence, bench.every)
     maps = {item.stride: item.name for item in bench.detector.backbone_maps((2, 4, 8, 16))}
     variants = {
-        "box, strides 4 8 16": HeadConfig(),
-        "cell, strides 4 8 16": HeadConfig(place="cell"),
+        "box, strides 4 8": HeadConfig(),
+        "cell, strides 4 8": HeadConfig(place="cell"),
         "box, stride 4": HeadConfig(features=(maps[4],)),
-        "box, strides 4 8": HeadConfig(features=(maps[4], maps[8])),
+        "box, strides 4 8 16": HeadConfig(features=(maps[4], maps[8], maps[16])),
         "box, strides 2 4": HeadConfig(features=(maps[2], maps[4])),
         "box, strides 8 16": HeadConfig(features=(maps[8], maps[16])),
     }

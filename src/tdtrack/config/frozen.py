@@ -15,7 +15,7 @@ class HeadConfig:
     """The head on a frozen detector (not in the paper; ``benchmarks/frozen_detector.py`` compares the choices).
 
     Attributes:
-        features: names of the feature maps that are read, finest first; none takes the backbone's at strides 4, 8 and 16.
+        features: names of the feature maps that are read, finest first; none takes the backbone's at strides 4 and 8.
         place: "box" reads the whole box, "cell" what lies around the cell of its centre.
         embedding_dim: D; at most the teacher's.
         views: times each image is seen: once as it is, then scaled, mirrored and lit otherwise.

@@ -30,8 +30,8 @@ CELLS = 3
 FINE, COARSE = 32, 8
 """Bins of a box on the finest map and on the others."""
 
-STRIDES = (4, 8, 16)
-"""Maps that are read where the user names none. Finer ones are large, coarser ones blur clothes away."""
+STRIDES = (4, 8)
+"""Maps that are read where the user names none. Coarser ones add cost and no recognition (``frozen_detector.py choices``)."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def choose_readings(detector: DetectorGraph, names: Sequence[str], aspect: float
 
     Args:
         detector: whose maps.
-        names: of the maps, finest first; none takes the backbone's at strides 4, 8 and 16.
+        names: of the maps, finest first; none takes the backbone's at strides 4 and 8.
         aspect: typical width over height of a box; the grid has about square bins.
         place: see ``Reading``.
 
