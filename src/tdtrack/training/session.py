@@ -257,18 +257,20 @@ class Session:
             for item in self._train_sets
             if item.left_out
         ]
-        return [self._batch_remark(), *left_out]
+        return [*self._batch_remark(), *left_out]
 
-    def _batch_remark(self) -> str:
-        """Say how a batch is spread, and where its learning rate comes from."""
+    def _batch_remark(self) -> list[str]:
+        """Say how a batch is spread, and where its learning rate comes from; nothing of one that is not."""
         config, processes = self.config.optimizer, self._fabric.world_size
+        if processes == config.accumulate == 1 and not config.learning_rate_batch:
+            return []
         share = config.batch_size // (processes * config.accumulate)
         spread = f"batch of {config.batch_size}: {processes} x {config.accumulate} x {share} (processes, micro-batches, images)"
         if config.learning_rate_batch:
             rule = f"{config.learning_rate} x {config.batch_size} / {config.learning_rate_batch}, by the linear rule"
         else:
             rule = "as set; if it was chosen for another batch size, give that as optimizer.learning_rate_batch to scale it"
-        return f"{spread}; learning rate {peak_learning_rate(config):g}, {rule}"
+        return [f"{spread}; learning rate {peak_learning_rate(config):g}, {rule}"]
 
     def _final_weights(self) -> AbstractContextManager[None]:
         return nullcontext() if self.run.average is None else self.run.average.applied(self.run.model)
