@@ -16,14 +16,17 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from frozen_detectors import CLASSES, HEIGHT, WIDTH, TinyDetector, decoded, greedy, tiny_graph
-from random_models import noise
+from random_models import noise, save_random_model
 from tdtrack.config import DetectConfig
 from tdtrack.errors import ConfigError, WeightsError
 from tdtrack.frozen.description import describe_detector, read_description_file
 from tdtrack.frozen.detectors import open_detector, trace_detector
 from tdtrack.frozen.graph import FeatureMap, read_graph
+from tdtrack.frozen.head import AppearanceHead
 from tdtrack.frozen.merge import differences, merge, prepare_input
+from tdtrack.frozen.pooling import choose_readings
 from tdtrack.runtime.engine import load_engine
+from tdtrack.runtime.export import export_model
 
 FAMILIES = ("yolox", "nanodet", "yolov5", "yolov8", "rows", "detr", "boxes")
 TOLD = {"nanodet": {"family": "nanodet"}, "yolox": {}}
@@ -239,3 +242,28 @@ def test_yolox_is_understood_and_left_alone(shared_data: Path) -> None:
     assert [item.name for item in graph.backbone_maps((4, 8, 16))] == ["721", "781", "841"]
     assert abs(graph.multiply_adds / 1e6 - 523) < 1
     assert any("781" in line and "52x52" in line for line in graph.lines())
+
+
+def test_a_model_of_ours_can_be_the_detector(tmp_path: Path) -> None:
+    save_random_model(tmp_path, classes=("person", "cow"), embedding_dim=8)
+    graph = open_detector(str(tmp_path))
+    description = describe_detector(graph)
+    assert description.family == "tdtrack" and description.classes == ("person", "cow")
+    readings = choose_readings(graph, (), 0.4)
+    head = AppearanceHead(readings, torch.eye(16)[:, :12]).eval()
+    detect = DetectConfig(min_score=0.3, max_detections=60)
+    built, said = merge(graph, description, readings=readings, head=head.arrays(), detect=detect)
+    assert said.embedding_dim == 12
+    (tmp_path / "taught.onnx").write_bytes(built.SerializeToString())
+    export_model(tmp_path, tmp_path / "exported.onnx", detect=DetectConfig(min_score=0.3))
+    taught, exported = (
+        load_engine(tmp_path / name, engine="onnxruntime", device="cpu", min_score=0.3, max_detections=60)
+        for name in ("taught.onnx", "exported.onnx")
+    )
+    for seed in range(2):
+        image = noise(seed, 96, 160)
+        ours, theirs = taught(image), exported(image)
+        assert len(ours) == len(theirs) > 5
+        np.testing.assert_allclose(ours.score, theirs.score, atol=1e-5)
+        assert ours.embedding is not None and ours.embedding.shape == (len(ours), 12)
+    assert differences(graph, description, built, np.stack([noise(seed, 96, 160) for seed in range(2)])) == 0
