@@ -187,6 +187,33 @@ def test_files_that_are_no_detector_are_refused(tmp_path: Path) -> None:
         open_detector(str(tmp_path / "run"))
 
 
+def test_a_damaged_file_is_understood_or_refused(tmp_path: Path) -> None:
+    whole = tiny_graph("yolox").model.SerializeToString()
+    rng = np.random.default_rng(0)
+    file = tmp_path / "model.onnx"
+    refused = 0
+    for _ in range(150):
+        content = bytearray(whole)
+        for _ in range(int(rng.integers(1, 5))):
+            place = int(rng.integers(0, 4000)) if rng.random() < 0.5 else len(content) - 1 - int(rng.integers(0, 6000))
+            if rng.random() < 0.3:
+                del content[place : place + int(rng.integers(1, 9))]
+            else:
+                content[place] = int(rng.integers(0, 256))
+        file.write_bytes(bytes(content))
+        try:
+            graph = read_graph(file)
+            merge(graph, describe_detector(graph))
+        except (WeightsError, ConfigError):
+            refused += 1
+    assert refused > 75
+    named = whole.replace(b"/module/stem/Conv_output_0", b"/module/st\xff\xfe/Conv_output_0"[:26])
+    assert named != whole and len(named) == len(whole)
+    file.write_bytes(named)
+    with pytest.raises(WeightsError, match=r"no text|no whole ONNX model"):
+        read_graph(file)
+
+
 def test_an_open_batch_stays_open_and_images_do_not_mix(tmp_path: Path) -> None:
     graph = tiny_graph("yolov8")
     for value in (*graph.model.graph.input, *graph.model.graph.output):

@@ -222,6 +222,8 @@ def _refuse_foreign(label: str, model: ModelProto) -> None:
             if tensor.data_location == TensorProto.EXTERNAL:
                 raise WeightsError(f"{label} keeps the weights {tensor.name!r:.60} in another file; save it as one file")
         for node in graph.node:
+            if not all(isinstance(name, str) for name in (node.name, *node.input, *node.output)):  # bytes are no text
+                raise WeightsError(f"{label} has names that are no text; export the detector again")
             if node.domain not in _STANDARD:
                 raise WeightsError(
                     f"{label} uses the operator {node.op_type!r:.60} of {node.domain!r:.60}, which is not ONNX's own; "
