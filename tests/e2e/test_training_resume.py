@@ -80,12 +80,12 @@ def test_a_run_killed_twice_ends_in_the_same_bytes(source: DataSource, straight:
     for stop_at in (first, second):
         assert run(source, tmp_path / "run", stop_at=stop_at, number="SIGKILL") == -signal.SIGKILL
         assert not (tmp_path / "run" / "model.safetensors").exists()
-    assert run(source, tmp_path / "run", workers=1) == 0
+    assert run(source, tmp_path / "run", workers=2) == 0
     assert_same_bytes(tmp_path / "run", straight)
 
 
 def test_a_run_that_is_told_to_stop_loses_no_iteration(source: DataSource, straight: Path, tmp_path: Path) -> None:
-    assert run(source, tmp_path / "run", stop_at=4, number="SIGTERM", workers=1) != 0
+    assert run(source, tmp_path / "run", stop_at=4, number="SIGTERM", workers=2) != 0
     rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     assert (tmp_path / "run" / "checkpoint.pt").is_file()
     assert rows[-1].startswith("4,")
