@@ -25,10 +25,11 @@ from tdtrack.frozen import learn as learn_module
 from tdtrack.frozen.cache import FeatureCache, MapReader
 from tdtrack.frozen.description import describe_detector
 from tdtrack.frozen.head import AppearanceHead
-from tdtrack.frozen.learn import contrastive_loss, evaluate_head, learn_head, relation_loss, retrieval
+from tdtrack.frozen.learn import evaluate_head, learn_head, relation_loss, retrieval
 from tdtrack.frozen.merge import differences, merge
 from tdtrack.frozen.pooling import Reading, choose_readings, pool
 from tdtrack.runtime.engine import load_engine
+from tdtrack.teacher.reid_losses import contrastive_loss
 from training_world import colour, write_images
 
 ENGINES = ("onnxruntime", "openvino")

@@ -24,11 +24,13 @@ from tdtrack.frozen.cache import FeatureCache
 from tdtrack.frozen.head import AppearanceHead
 from tdtrack.frozen.pooling import Reading
 from tdtrack.model import principal_directions
+from tdtrack.teacher.crops import unit_rows
+from tdtrack.teacher.reid import rank_gallery
+from tdtrack.teacher.reid_losses import contrastive_loss
 from tdtrack.types import FloatArray
 
 __all__ = [
     "HeadReport",
-    "contrastive_loss",
     "embed_cache",
     "evaluate_head",
     "learn_head",
@@ -129,28 +131,6 @@ def relation_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (student @ student.T - teacher @ teacher.T).square().mean()
 
 
-def contrastive_loss(unit: Tensor, box: Tensor, temperature: float) -> Tensor:
-    """Tell views of one box from all other rows.
-
-    Args:
-        unit: ``(n, D)`` of unit length.
-        box: ``(n,)`` which box each is a view of.
-        temperature: what cosines are divided by.
-
-    Returns:
-        Mean over rows that have another view in the batch; zero, still differentiable, without any.
-    """
-    same = box[:, None] == box[None]
-    itself = torch.eye(len(box), dtype=torch.bool)
-    scores = (unit @ unit.T / temperature).masked_fill(itself, -torch.inf)
-    likelihood = (scores - scores.logsumexp(dim=1, keepdim=True)).masked_fill(itself, 0)
-    other = same & ~itself
-    paired = other.any(dim=1)
-    if not paired.any():
-        return unit.sum() * 0
-    return -((likelihood * other).sum(dim=1)[paired] / other.sum(dim=1)[paired]).mean()
-
-
 def _rows_of(cache: FeatureCache, rows: Any) -> list[Tensor]:
     return [torch.from_numpy(np.asarray(read[rows])) for read in cache.reads]
 
@@ -246,11 +226,7 @@ def embed_cache(head: AppearanceHead, cache: FeatureCache) -> FloatArray:
 
 def raw_features(cache: FeatureCache) -> FloatArray:
     """Return ``(M, C)``: each map's mean over the box, of unit length, side by side; what needs no teaching."""
-    parts = []
-    for read in cache.reads:
-        mean = np.asarray(read, np.float32).mean(axis=1)
-        parts.append(mean / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12))
-    return np.concatenate(parts, axis=1)
+    return np.concatenate([unit_rows(np.asarray(read, np.float32).mean(axis=1)) for read in cache.reads], axis=1)
 
 
 def retrieval(embedded: FloatArray, label: Any, query: Any, gallery: Any) -> tuple[float, float]:
@@ -265,14 +241,8 @@ def retrieval(embedded: FloatArray, label: Any, query: Any, gallery: Any) -> tup
     Returns:
         Rank-1 and mean average precision over the queries that have a match, fractions.
     """
-    unit = embedded / np.maximum(np.linalg.norm(embedded, axis=1, keepdims=True), 1e-12)
-    rank1, precision = [], []
-    for row in np.flatnonzero(query):
-        match = label[gallery] == label[row]
-        if not match.any():
-            continue
-        hit = match[np.argsort(-(unit[gallery] @ unit[row]), kind="stable")]
-        place = np.flatnonzero(hit) + 1
-        rank1.append(bool(hit[0]))
-        precision.append(float((np.arange(1, len(place) + 1) / place).mean()))
-    return (float(np.mean(rank1)), float(np.mean(precision))) if rank1 else (0.0, 0.0)
+    unit = unit_rows(embedded)
+    one, other = np.zeros(query.sum(), np.int64), np.ones(gallery.sum(), np.int64)  # two cameras, so nothing is left out
+    rank1, precision = rank_gallery(unit[query], label[query], one, unit[gallery], label[gallery], other)
+    answered = ~np.isnan(rank1)
+    return (float(rank1[answered].mean()), float(precision[answered].mean())) if answered.any() else (0.0, 0.0)

@@ -25,12 +25,10 @@ from tdtrack.frozen.head import HeadArrays
 from tdtrack.frozen.pooling import CELLS, Reading
 from tdtrack.runtime import contract
 from tdtrack.runtime.contract import DETECTOR_PREFIX, ModelDescription
+from tdtrack.runtime.export import OPSET
 from tdtrack.runtime.graph import GraphBuilder, Kept, add_outputs, add_suppression, unit_rows
 
 __all__ = ["differences", "merge", "prepare_input"]
-
-OPSET = 18
-"""The least operator set of a merged file; see ``tdtrack.runtime.export``."""
 
 _IR_VERSION = 8
 

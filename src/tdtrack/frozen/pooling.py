@@ -1,8 +1,8 @@
 """Reading feature maps at boxes: which maps, at which places.
 
 A box is cut into a grid of bins, and each bin is the mean of a few of the map's cells, taken where they lie: RoIAlign without
-its interpolation, which costs a fourth and, behind a learned layer, tells people apart as well
-(``benchmarks/frozen_detector.py`` compares). ``pool`` says it in NumPy, for training; ``tdtrack.frozen.merge`` in ONNX.
+its interpolation, which would read four cells for each. ``pool`` says it in NumPy, for training; ``tdtrack.frozen.merge`` in
+ONNX.
 """
 
 from __future__ import annotations
