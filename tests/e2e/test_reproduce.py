@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 
 pytest.importorskip("torch", reason="reproduce needs the extra tdtrack[train]")
 pytest.importorskip("trackeval", reason="reproduce needs the extra tdtrack[eval]")
 
 from rich.console import Console
 
+from layouts import LAYOUTS, Box, put
 from tdtrack import cli
-from tdtrack.data import load_dataset
+from tdtrack.benchmarks import sequence_sets
+from tdtrack.config import DataSource
+from tdtrack.data import load_dataset, load_source
 from tdtrack.data.identities import read_identities
 from tdtrack.errors import ConfigError, DataError
-from tdtrack.reproduce import TABLES, material, paper_scale, reproduce, walkers_scale, workshop
-from tdtrack.reproduce.material import FolderMaterial, WalkersMaterial
+from tdtrack.reproduce import TABLES, folder, material, paper_scale, reproduce, walkers_scale, workshop
+from tdtrack.reproduce.folder import FolderMaterial
+from tdtrack.reproduce.material import WalkersMaterial
 from tdtrack.reproduce.run import Request
 from tdtrack.reproduce.scale import Scale, apply_settings
+from tdtrack.teacher import load_teacher
+from training_world import DIM, embed_colour
 
 WORLD = {"width": 192, "height": 128, "min_people": 5, "max_people": 7, "reid_identities": 12, "reid_test_identities": 6}
 WORLD |= {"crops_per_identity": 4, "reid_cameras": 3, "cameras_per_identity": 2, "detection_videos": 3, "detection_frames": 3}
 WORLD |= {"validation_videos": 1, "validation_frames": 2, "sequences": 2, "sequence_frames": 4}
+RECIPES = Path(__file__).resolve().parents[2] / "recipes" / "data"
 TRAIN: dict[str, Any] = {
     "input_height": 128,
     "input_width": 192,
@@ -201,4 +211,55 @@ def test_real_data_is_laid_out_as_documented(tmp_path: Path, shared_data: Path) 
     assert real.teacher_map("ON-Large") == 0.433
     with pytest.raises(DataError, match=r"identities\.json is not there"):
         real.training("base", identities=True)
-    assert set(material.PUBLISHED) == set(material.ARCHITECTURE) == {row.teacher for t in TABLES.values() for row in t.rows}
+    assert set(folder.PUBLISHED) == set(material.ARCHITECTURE) == {row.teacher for t in TABLES.values() for row in t.rows}
+
+
+def write_published_data(root: Path) -> None:
+    """Write two images of two people of each of the paper's data sets, as published."""
+    people = [[Box(8.0, 10.0, 20.0, 50.0), Box(55.0, 20.0, 18.0, 45.0)]] * 2
+    for name, layout in (("CrowdHuman", "crowdhuman"), ("ETH", "eth"), ("Caltech", "caltech"), ("PRW", "prw")):
+        LAYOUTS[layout].write(root / name, people, 1)
+    LAYOUTS["cuhk-sysu"].write(root / "CUHK-SYSU", people, 1)
+    LAYOUTS["mot"].write(root / "MOT17" / "train", people, 1)
+    LAYOUTS["citypersons"].write(root / "CityPersons", people, 1)
+    (root / "CityPersons" / "leftImg8bit").rename(put(root / "cityscapes" / "README", "").parent / "leftImg8bit")
+    for name in sequence_sets()["MOT15-val"] + ("Venice-2",):
+        sequence = LAYOUTS["mot"].write(root / "x", people, 1) / "seq"
+        information = (sequence / "seqinfo.ini").read_text().replace("name=seq", f"name={name}")
+        put(sequence / "seqinfo.ini", information)
+        put(root / "MOT15" / "train" / "README", "")
+        sequence.rename(root / "MOT15" / "train" / name)
+
+
+def test_the_papers_data_sets_as_published(tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_published_data(tmp_path / "data")
+    monkeypatch.setattr(
+        folder, "load_teacher", lambda _: load_teacher(lambda crops: np.stack([embed_colour(crop) for crop in crops]))
+    )
+    narrow = Scale(**{**vars(scale), "train": {**scale.train, "model.embedding_dim": DIM}})
+    request = Request("fig5", str(tmp_path / "out"), data_root=str(tmp_path / "data"))
+    reproduce(request, narrow, Console(quiet=True))
+    saved = json.loads((tmp_path / "out" / "fig5.json").read_text())
+    for row in saved["rows"]:
+        assert set(row["ours"][0]["sequences"]) == set(sequence_sets()["MOT15-val"]), "Venice-2 is no validation sequence"
+    real = FolderMaterial(tmp_path / "data")
+    count = {data: len(real.training(data, identities=False)) for data in ("part", "base", "more")}
+    assert count == {"part": 1, "base": 6, "more": 7}
+    boxes = [load_source(source).num_boxes for source in real.training("more", identities=False)]
+    assert boxes == [4] * 7
+    learned = [yaml.safe_load(path.read_text())["train"] for path in (tmp_path / "out" / "runs").glob("*/config.yaml")]
+    assert sorted(map(len, learned)) == [1, 6, 7]
+    with pytest.raises(DataError, match=r"base-train-set/identities\.json is not there"):
+        real.training("more", identities=True)
+
+
+def test_the_folder_is_that_of_the_recipes() -> None:
+    for name, ours in (("base", folder.BASE_TRAIN_SET), ("benchmark", (*folder.BASE_TRAIN_SET, folder.CROWDHUMAN))):
+        recipe = yaml.safe_load((RECIPES / f"{name}-train-set.yaml").read_text())
+        for part, sources in (("train", ours), ("validation", (folder.VALIDATION,))):
+            named = [DataSource(**{key: value for key, value in source.items() if key != "store"}) for source in recipe[part]]
+            below = [
+                replace(source, annotations=f"data/{source.annotations}", images=source.images and f"data/{source.images}")
+                for source in sources
+            ]
+            assert named == below

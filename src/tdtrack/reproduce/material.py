@@ -1,4 +1,4 @@
-"""What tables are made of: images with boxes, teachers, and sequences to track; from the walkers world or from real data."""
+"""What tables are made of: images with boxes, teachers, and sequences to track; and the walkers world as such."""
 
 from __future__ import annotations
 
@@ -14,28 +14,18 @@ from tdtrack.data import load_dataset
 from tdtrack.data.coco import write_coco
 from tdtrack.data.dataset import DetectionDataset
 from tdtrack.data.identities import write_identities
-from tdtrack.data.mot import find_sequences
 from tdtrack.data.walkers import WalkersConfig, World, withheld_identities, write_world
-from tdtrack.errors import DataError
 from tdtrack.files import once
 from tdtrack.reproduce.scale import Scale, apply_settings
 from tdtrack.reproduce.tables import Data
 from tdtrack.teacher import Teacher, load_teacher
 from tdtrack.teacher.train import evaluate_reid, train_teacher
-from tdtrack.teacher.zoo import CHECKPOINTS
 from tdtrack.version import __version__
 
-__all__ = ["FolderMaterial", "Material", "WalkersMaterial", "content_key"]
+__all__ = ["ARCHITECTURE", "Material", "WalkersMaterial", "content_key"]
 
 ARCHITECTURE = {"ResNet50": "resnet50", "ON-Small": "osnet_x0_25", "ON-Large": "osnet_ain_x1_0"}
 """Tab. 3's teachers; on walkers each is trained from scratch on the world's crops."""
-
-PUBLISHED = {
-    "ResNet50": "resnet50_msmt17_combineall",
-    "ON-Small": "osnet_x0_25_msmt17_combineall",
-    "ON-Large": "osnet_ain_x1_0_msmt17",
-}
-"""The paper's own, from the weights folder."""
 
 _SHARE: dict[Data, tuple[int, int]] = {"part": (1, 3), "base": (2, 3), "more": (1, 1)}
 """Of the walkers' training videos."""
@@ -172,80 +162,3 @@ def _write_share(dataset: DetectionDataset, videos: int, path: Path, images_dir:
     kept = set(list(dict.fromkeys(names))[:videos])
     images = [image for image, name in zip(dataset.images, names) if name in kept]
     write_coco(path, images, dataset.classes, images_dir=images_dir, description=dataset.source, licence=dataset.licence)
-
-
-@dataclass(frozen=True, eq=False)
-class FolderMaterial:
-    """Real data under one folder, and the model zoo's teachers from the weights folder.
-
-    Expected are ``base-train-set/`` and ``crowdhuman/``, each with ``annotations.json`` (COCO) and ``images/``,
-    ``MOT17/train/`` (for Fig. 5's smallest model) and ``mot15-validation/`` (sequences); for Tab. 4 also
-    ``identities.json`` beside each ``annotations.json``.
-
-    Attributes:
-        root: the folder.
-    """
-
-    root: Path
-
-    def data_key(self, data: Data) -> str:
-        """Return a name that the boxes determine."""
-        return content_key(
-            [_fingerprint(source.annotations, source.images) for source in self.training(data, identities=False)]
-        )
-
-    def teacher_key(self, name: str) -> str:
-        """Return the published checkpoint's name."""
-        return PUBLISHED[name]
-
-    def sequences_key(self) -> str:
-        """Return a name that the boxes determine."""
-        held_out = self.held_out()
-        return content_key(_fingerprint(held_out.annotations, held_out.images))
-
-    def training(self, data: Data, *, identities: bool) -> list[DataSource]:
-        """Return the paper's data sets.
-
-        Raises:
-            DataError: one is not there, or lacks the identities asked for.
-        """
-        if data == "part":
-            return [DataSource(str(self._there("MOT17/train")))]
-        names = ["base-train-set", *(["crowdhuman"] if data == "more" else [])]
-        return [
-            DataSource(
-                str(self._there(f"{name}/annotations.json")),
-                str(self._there(f"{name}/images")),
-                identities=str(self._there(f"{name}/identities.json")) if identities else "",
-            )
-            for name in names
-        ]
-
-    def held_out(self) -> DataSource:
-        """Return the validation sequences as images with boxes: ceilings are fitted to these, without identities."""
-        return DataSource(str(self._there("mot15-validation")))
-
-    def sequences(self) -> list[Path]:
-        """Return the validation sequences."""
-        return [sequence.folder for sequence in find_sequences(self._there("mot15-validation"))]
-
-    @cache  # noqa: B019 - one object per command
-    def teacher(self, name: str) -> Teacher:
-        """Return a published teacher."""
-        return load_teacher(PUBLISHED[name])
-
-    def teacher_map(self, name: str) -> float | None:
-        """Return its mAP on Market-1501 as its publishers measured it."""
-        measured = CHECKPOINTS[PUBLISHED[name]].market_map
-        return None if measured is None else measured / 100
-
-    def _there(self, name: str) -> Path:
-        path = self.root / name
-        if not path.exists():
-            raise DataError(f"{path} is not there; put it there, docs/paper.md says how a --data-root is laid out")
-        return path
-
-
-@cache
-def _fingerprint(annotations: str, images: str) -> str:
-    return load_dataset(annotations, images).fingerprint()

@@ -11,7 +11,8 @@ from rich.console import Console
 from tdtrack.errors import ConfigError
 from tdtrack.files import atomic_write, sweep
 from tdtrack.output.bars import plot_bars
-from tdtrack.reproduce.material import FolderMaterial, Material, WalkersMaterial
+from tdtrack.reproduce.folder import FolderMaterial
+from tdtrack.reproduce.material import Material, WalkersMaterial
 from tdtrack.reproduce.pages import bars, markdown, print_table
 from tdtrack.reproduce.results import TableResult
 from tdtrack.reproduce.scale import Scale

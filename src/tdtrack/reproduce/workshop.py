@@ -10,7 +10,7 @@ from typing import Any
 from tdtrack.association import Tracker
 from tdtrack.calibrate import calibrate_model
 from tdtrack.config import AssociationConfig, DataSource, TrainConfig
-from tdtrack.data import load_dataset
+from tdtrack.data import load_dataset, load_source
 from tdtrack.data.dataset import AnnotatedImage
 from tdtrack.errors import DataError
 from tdtrack.evaluation.detection import average_precision
@@ -95,15 +95,22 @@ class Workshop:
             train(replace(plan, train=tuple(self._annotated(source, row.data, row.teacher) for source in sources)))
         teacher = self.material.teacher(row.teacher)
         held_out = self._annotated(self.material.held_out(), "held-out", row.teacher)
-        ceilings = calibrate_model(model, load_dataset(held_out.annotations, held_out.images), teacher)
-        agreement = evaluate_model(model, held_out.annotations, held_out.images, held_out.store)
+        ceilings = calibrate_model(model, load_source(held_out), teacher)
+        agreement = evaluate_model(
+            model,
+            held_out.annotations,
+            held_out.images,
+            held_out.store,
+            split=held_out.split,
+            skip_bad=held_out.skip_bad_boxes,
+        )
         ceiling = ceilings["teacher_max_appearance_cost" if row.two_stage else "max_appearance_cost"]
         measurement = self._track(row, model, replace(self._tracker(), max_appearance_cost=ceiling), tracks)
         return {**measurement, "cosine": agreement.mean_cosine, "teacher_mAP": self.material.teacher_map(row.teacher)}
 
     def _annotated(self, source: DataSource, data: str, teacher: str) -> DataSource:
         """Give a data set its teacher's embeddings, unless it has them."""
-        dataset = load_dataset(source.annotations, source.images)
+        dataset = load_source(source)
         key = content_key(data, dataset.fingerprint(), self.material.teacher_key(teacher))
         store = self.out / "stores" / f"{key}.parquet"
         annotate(dataset, self.material.teacher(teacher), store)  # returns at once where there is one
@@ -128,7 +135,7 @@ class Workshop:
                 raise KeyboardInterrupt
             spent.append(summary)
             found[sequence.name] = detector.found
-            truth[sequence.name] = keep_classes(load_dataset(sequence), detector.classes).images
+            truth[sequence.name] = keep_classes(load_dataset(sequence, skip_bad=True), detector.classes).images
             _check_frames(sequence, truth[sequence.name], detector.found)
         report = evaluate_tracking(self.material.sequences()[0].parent, out, sequences=list(found))
         seconds = sum(summary.network_seconds + summary.association_seconds for summary in spent)
