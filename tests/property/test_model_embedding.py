@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -122,14 +123,15 @@ def test_lazy_equals_dense_from_the_pyramid(seed: int, channels_last: bool, chos
 
 
 BACKBONES = ("test_resnet", "resnet34", "resnet50", "mobilenetv1_100", "mobilenetv3_small_050", "mobilenetv4_conv_small")
+NETWORKS = [{"backbone": name} for name in (*BACKBONES, "spinenet49s")]
+NETWORKS += [{"backbone": "mobilenetv1_100", "pyramid": "lateral"}, *({"embedding_dim": dim} for dim in (1, 64, 128, 512))]
+SMALL = {"backbone": "test_resnet", "embedding_dim": 16, "fpn_width": 32, "subnet_depth": 1, "subnet_width": 8}
 
 
-@pytest.mark.parametrize(
-    ("backbone", "dim"), [*((name, 16) for name in BACKBONES), *(("test_resnet", dim) for dim in (1, 64, 128, 512))]
-)
-def test_lazy_equals_dense_at_every_anchor_of_a_whole_model(backbone: str, dim: int) -> None:
-    torch.manual_seed(dim)
-    config = ModelConfig(backbone=backbone, embedding_dim=dim, fpn_width=32, subnet_depth=1, subnet_width=8, embedding_width=24)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: "-".join(map(str, network.values())))
+def test_lazy_equals_dense_at_every_anchor_of_a_whole_model(network: dict[str, Any]) -> None:
+    config = ModelConfig(**{**SMALL, **network}, embedding_width=24)
+    torch.manual_seed(config.embedding_dim)
     model = JointModel(config).eval()
     unsettle(model)
     torch.nn.init.normal_(model.embedding_head.conv1.weight, std=0.1)
@@ -141,4 +143,6 @@ def test_lazy_equals_dense_at_every_anchor_of_a_whole_model(backbone: str, dim: 
         dense = normalize(model.embed_dense(predictions)[0], dim=1)
     assert len(anchor) == 9 * (130 + 35 + 12 + 4 + 1)  # five levels, most cells of the coarse ones at a border
     assert (lazy - dense).abs().max() <= 1e-4
-    assert dim == 1 or (dense - dense[0]).abs().max() > 0.1  # anchors differ: the comparison has something to compare
+    assert (
+        config.embedding_dim == 1 or (dense - dense[0]).abs().max() > 0.1
+    )  # anchors differ: the comparison has something to compare

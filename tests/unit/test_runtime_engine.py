@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from random_models import assert_same, save_random_model
 from tdtrack.config import DetectConfig, ModelConfig
 from tdtrack.data.images import fit_image
 from tdtrack.errors import ConfigError, MissingExtraError, ShapeError, WeightsError
@@ -64,6 +66,16 @@ def test_detections_are_the_models_own_in_pixels_of_the_frame(run_folder: Path, 
     np.testing.assert_array_equal(found.class_id, [row[2] for row in expected])
     np.testing.assert_allclose(found.embedding, [row[3] for row in expected], atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(found.embedding, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_network_finds_the_same(tmp_path: Path) -> None:
+    folder = save_random_model(tmp_path, embedding_dim=16)
+    plain, compiled = (load_engine(folder, device="cpu", compiled=choice) for choice in (False, True))
+    assert compiled.label == f"{plain.label}, compiled"
+    found = compiled(noise(96, 160))
+    assert_same(found, plain(noise(96, 160)))
+    assert len(found) > 20
 
 
 def test_an_engine_says_what_it_is(run_folder: Path) -> None:

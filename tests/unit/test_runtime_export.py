@@ -50,8 +50,10 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"embedding_dim": 64, "min_level": 4, "max_level": 4, "anchor_scales": 1},
         {"backbone": "mobilenetv4_conv_small", "embedding_dim": 128},
         {"backbone": "resnet18", "embedding_dim": 16, "min_level": 2, "max_level": 6},
+        {"backbone": "mobilenetv1_100", "pyramid": "lateral", "embedding_dim": 16},
+        {"backbone": "spinenet49s", "embedding_dim": 16},
     ],
-    ids=["D1", "D512-3-classes", "one-level", "mobilenet-D128", "resnet18-levels-2-6"],
+    ids=["D1", "D512-3-classes", "one-level", "mobilenet-D128", "resnet18-levels-2-6", "mobilenet-without-fpn", "spinenet"],
 )
 def test_every_engine_gives_what_torch_gives(engine: str, settings: dict[str, Any], tmp_path: Path) -> None:
     needs(engine)
