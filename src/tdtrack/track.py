@@ -58,7 +58,8 @@ class TrackRequest:
         batch_size: frames the network takes at once.
         video: write the annotated video.
         offline: link and fill finished tracks; text files hold the result, the video shows what was known in each frame.
-        gallery: folder of known objects, ``NAME/*.jpg`` or ``NAME.jpg``; ``NAME.names.json`` says which track is whom.
+        gallery: folder of known objects, ``NAME/*.jpg`` or ``NAME.jpg``; ``NAME.names.json`` says which track is whom. Video
+            and JSON lines show names as soon as they are known.
         enroll: add the tracks' looks to the gallery, nameless ones under new names, for other videos and cameras.
     """
 
@@ -223,7 +224,8 @@ def track_one(
         video_path=out / f"{name or source.name}.mp4" if request.video else None,
         max_frames=request.max_frames,
         batch_size=request.batch_size,
-        on_frame=history or naming,
+        on_frame=history,
+        naming=naming,
         spool=spool,
         progress=progress,
     )
@@ -286,7 +288,7 @@ class _History:
 
 
 class _Naming:
-    """Says in the end which track is whom."""
+    """Says which track is whom: as far as it is known, and in the end."""
 
     def __init__(self, folder: Path, engine: Engine, config: AssociationConfig, *, enroll: bool) -> None:
         from tdtrack.runtime.enrolment import LOOKS_FILE, read_gallery
@@ -298,9 +300,11 @@ class _Naming:
         self._enroll = enroll
         self._looks = TrackLooks()
 
-    def __call__(self, _: Frame, detections: Detections, tracks: Tracks) -> None:
-        """Take in one frame."""
+    def __call__(self, detections: Detections, tracks: Tracks) -> dict[int, str]:
+        """Take in one frame; returns the names of its tracks as far as they are known by now."""
         self._looks.observe(detections.select(detections.score >= self._floor), tracks)
+        named = self._looks.names(self._gallery, self._min_cosine, tracks.track_id.tolist())
+        return {track_id: name for track_id, (name, _) in named.items()}
 
     def write(self, path: Path) -> list[Path]:
         """Write names by track id, and the gallery where it grows; returns the files."""

@@ -244,6 +244,11 @@ def test_a_gallery_names_the_tracks_of_the_next_video(tmp_path: Path, monkeypatc
     again = json.loads((tmp_path / "two" / "a.names.json").read_text())
     assert again == {"1": {"name": "object-1", "cosine": 1.0}, "2": {"name": "object-2", "cosine": 1.0}}
     assert gallery / "looks.npz" not in second.files
+    lines = [json.loads(line)["tracks"] for line in (tmp_path / "two" / "a.jsonl").read_text().splitlines()]
+    said = [{track["id"]: track.get("name") for track in tracks} for tracks in lines]
+    known_from = next(index for index, names in enumerate(said) if set(names.values()) != {None})
+    assert 0 < known_from < 11, "a name needs a few looks"
+    assert said[known_from:] == [{1: "object-1", 2: "object-2"}] * (12 - known_from)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,8 @@ def test_tracks_get_names_and_strangers_none() -> None:
     named = looks.names(Gallery({"ben": B, "anna": A}), 0.7)
     assert {key: name for key, (name, _) in named.items()} == {7: "anna", 8: "ben"}
     assert looks.names(Gallery(), 0.7) == {}
+    both = Gallery({"ben": B, "anna": A})
+    assert set(looks.names(both, 0.7, among=[8, 9, 1000])) == {8}, "9 resembles nobody and 1000 was never seen"
 
 
 def test_a_name_returns_but_is_never_in_two_places() -> None:

@@ -115,6 +115,15 @@ def test_classes_are_named_where_there_are_several() -> None:
     assert name > 2 * number
 
 
+def test_those_whose_name_is_known_are_called_by_it() -> None:
+    tracks = tracks_at((1, 10, 60, 60, 110), (2, 200, 60, 260, 110))
+    overlay = TrackOverlay(trail_frames=0)
+    plain, named = overlay.draw(grey(200, 400), tracks), overlay.draw(grey(200, 400), tracks, {2: "anna"})
+    np.testing.assert_array_equal(named[:, :150], plain[:, :150])
+    shown = [int((drawn[:58, 150:] != GREY).any(axis=2).sum()) for drawn in (plain, named)]
+    assert shown[1] > 2 * shown[0]
+
+
 def test_detections_go_to_supervision_and_back() -> None:
     rng = np.random.default_rng(0)
     boxes = rng.uniform(0, 50, (4, 4)).astype(np.float32)

@@ -222,7 +222,7 @@ class TrackLooks:
             past = tracks.frame_index - FORGET_AFTER
             self.tracks = {key: seen for key, seen in self.tracks.items() if seen.count >= MIN_LOOKS or seen.last > past}
 
-    def names(self, gallery: Gallery, min_cosine: float) -> dict[int, tuple[str, float]]:
+    def names(self, gallery: Gallery, min_cosine: float, among: Iterable[int] | None = None) -> dict[int, tuple[str, float]]:
         """Give tracks the names they resemble, the surest first.
 
         One name goes to several tracks (someone who left and came back) but never to two that were there at the same time.
@@ -230,6 +230,7 @@ class TrackLooks:
         Args:
             gallery: known looks.
             min_cosine: below, two looks are two objects (:func:`min_cosine_of`).
+            among: ids of the tracks to name, for instance those of the last frame; ``None`` names all.
 
         Returns:
             By track id the name and the cosine; tracks that resemble nobody, or showed too little, are left out.
@@ -237,7 +238,7 @@ class TrackLooks:
         Raises:
             ShapeError: the gallery was made with another model.
         """
-        ids = self._telling()
+        ids = self._telling() if among is None else [key for key in among if self._tells(key)]
         if not ids or len(gallery) == 0:
             return {}
         cosine = gallery.cosine(np.stack([self.look(track_id) for track_id in ids]))
@@ -284,4 +285,8 @@ class TrackLooks:
 
     def _telling(self) -> list[int]:
         """Return the tracks that showed enough, in order of id."""
-        return sorted(key for key, seen in self.tracks.items() if seen.count >= MIN_LOOKS and seen.total.any())
+        return sorted(filter(self._tells, self.tracks))
+
+    def _tells(self, track_id: int) -> bool:
+        seen = self.tracks.get(track_id)
+        return seen is not None and seen.count >= MIN_LOOKS and bool(seen.total.any())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,8 @@ class JsonLinesWriter:
 
     ``{"frame_index": 0, "seconds": 0.0, "tracks": [{"id": 1, "xyxy": [x1, y1, x2, y2], "score": 0.9, "class": "person"}]}``:
     frames count from 0, ``seconds`` is ``null`` where the source has no clock, boxes are corners in pixels of the frame
-    (three decimals, scores four), and the class is its name, or its number where no names are known.
+    (three decimals, scores four), and the class is its name, or its number where no names are known. A track that is known
+    to be somebody also has ``"name": "Anna"``.
 
     The file appears under its name when the writer is closed, or its ``with`` block ends without an error.
     """
@@ -41,21 +42,24 @@ class JsonLinesWriter:
         self._stack = ExitStack()
         self._file = self._stack.enter_context(atomic_write(self.path))
 
-    def write(self, tracks: Tracks, seconds: float | None = None) -> None:
+    def write(self, tracks: Tracks, seconds: float | None = None, names: Mapping[int, str] | None = None) -> None:
         """Append one frame.
 
         Args:
             tracks: tracks of the frame.
             seconds: time of the frame from the start of the video, where known.
+            names: of tracks, by id, as far as they are known.
 
         Raises:
             OutputError: the writer is closed, or the system refuses.
         """
         if self._file.closed:
             raise OutputError(f"cannot write frame {tracks.frame_index} to {self.path}: the writer is closed")
+        known = names or {}
         rows = [
             {"id": int(track_id), "xyxy": [round(float(side), 3) for side in xyxy], "score": round(float(score), 4)}
             | {"class": self._class(int(class_id))}
+            | ({"name": known[int(track_id)]} if int(track_id) in known else {})
             for track_id, xyxy, score, class_id in zip(tracks.track_id, tracks.xyxy, tracks.score, tracks.class_id)
         ]
         clock = None if seconds is None else round(float(seconds), 6)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import colorsys
 import math
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -108,12 +109,13 @@ class TrackOverlay:
             )
         self._size = (height, width)
 
-    def draw(self, frame: Image, tracks: Tracks) -> Image:
+    def draw(self, frame: Image, tracks: Tracks, names: Mapping[int, str] | None = None) -> Image:
         """Return a copy of a frame with its tracks drawn; call once for each frame, in order.
 
         Args:
             frame: ``(H, W, 3)`` RGB.
             tracks: in pixels of the frame; none leaves the picture as it is and lets trails fade.
+            names: of tracks, by id, as far as they are known.
 
         Returns:
             ``(H, W, 3)`` RGB, a new array.
@@ -127,21 +129,21 @@ class TrackOverlay:
         if len(tracks) == 0 or self._box is None or self._label is None:
             return canvas
         canvas = self._box.annotate(canvas, detections)
-        labels = self._labels(tracks)
+        labels = self._labels(tracks, names or {})
         anchors = to_supervision(tracks)
         # The label sits on top of its box: one at the border moves in, or a person who fills the picture has no id.
         anchors.xyxy = np.maximum(tracks.xyxy, np.array([0, self._label_height, 0, 0], np.float32))
         labelled: Image = self._label.annotate(canvas, anchors, labels=labels)
         return labelled
 
-    def _labels(self, tracks: Tracks) -> list[str]:
-        """Return the id of each track, with its class where there are several."""
-        if len(self._classes) < 2:
-            return [str(track_id) for track_id in tracks.track_id]
-        return [
-            f"{track_id} {self._classes[class_id] if class_id < len(self._classes) else class_id}"
-            for track_id, class_id in zip(tracks.track_id, tracks.class_id)
-        ]
+    def _labels(self, tracks: Tracks, names: Mapping[int, str]) -> list[str]:
+        """Return the id of each track, with its class where there are several, and its name where it has one."""
+        labels = []
+        for track_id, class_id in zip(tracks.track_id.tolist(), tracks.class_id.tolist()):
+            known = self._classes[class_id] if class_id < len(self._classes) else str(class_id)
+            words = [str(track_id), known if len(self._classes) > 1 else "", names.get(track_id, "")]
+            labels.append(" ".join(filter(None, words)))
+        return labels
 
 
 def to_supervision(records: Detections | Tracks) -> sv.Detections:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -194,18 +195,19 @@ class OverlayVideoWriter(VideoWriter):
         super().__init__(path, frame_rate=frame_rate, crf=crf, preset=preset)
         self._overlay = TrackOverlay(trail_frames=round(trail_seconds * frame_rate), classes=classes)
 
-    def write_tracks(self, image: Image, tracks: Tracks) -> None:
+    def write_tracks(self, image: Image, tracks: Tracks, names: Mapping[int, str] | None = None) -> None:
         """Append a frame with its tracks; frames come in order.
 
         Args:
             image: ``(H, W, 3)`` RGB uint8.
             tracks: in pixels of the image.
+            names: of tracks, by id, as far as they are known.
 
         Raises:
             ShapeError: it is not an RGB uint8 image.
             OutputError: the disk is full, or the writer is closed.
         """
-        self.write(self._overlay.draw(image, tracks))
+        self.write(self._overlay.draw(image, tracks, names))
 
 
 def _fit_between_bars(image: Image, height: int, width: int) -> Image:

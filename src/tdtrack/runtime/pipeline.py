@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -28,6 +28,7 @@ from tdtrack.types import Detections, Tracks
 __all__ = ["TrackSummary", "track_detections", "track_source"]
 
 FrameCallback = Callable[[Frame, Detections, Tracks], None]
+Naming = Callable[[Detections, Tracks], Mapping[int, str]]
 
 _DETECTED_AHEAD = 2  # enough that the network never waits; each holds a frame
 _WRITTEN_BEHIND = 4
@@ -84,6 +85,7 @@ class _Result:
     tracks: Tracks
     seconds: float
     frame: Frame | None
+    names: Mapping[int, str] = field(default_factory=dict)
 
 
 class _Outputs:
@@ -111,9 +113,9 @@ class _Outputs:
         if self._mot is not None:
             self._mot.write(result.tracks)
         if self._jsonl is not None:
-            self._jsonl.write(result.tracks, result.seconds)
+            self._jsonl.write(result.tracks, result.seconds, result.names)
         if self._video is not None and result.frame is not None:
-            self._video.write_tracks(result.frame.image, result.tracks)
+            self._video.write_tracks(result.frame.image, result.tracks, result.names)
 
     def files(self) -> list[Path]:
         """Return what is on disk after closing; a video without a frame is not."""
@@ -135,6 +137,7 @@ def track_source(
     max_frames: int | None = None,
     batch_size: int = 1,
     on_frame: FrameCallback | None = None,
+    naming: Naming | None = None,
     spool: DetectionSpool | None = None,
 ) -> TrackSummary:
     """Track a source from its first frame on.
@@ -155,6 +158,8 @@ def track_source(
         max_frames: stop after so many frames.
         batch_size: frames that the network takes at once; of a live source always one.
         on_frame: called after each frame with the frame, what was detected in it and its tracks; they are its to keep.
+        naming: called after each frame with what was detected in it and its tracks; returns names of tracks by id, as far as
+            they are known by then, for JSON lines and video.
         spool: keeps what is detected, and saves looking again at the frames it holds; closed at the end. Not for live sources.
 
     Returns:
@@ -201,7 +206,7 @@ def track_source(
             for frame, detections, seconds in detecting:
                 counter.network += seconds
                 tracks = counter.associate(tracker, detections, clock.advance_to(frame))
-                writing.put(_Result(tracks, frame.seconds, frame))
+                writing.put(_Result(tracks, frame.seconds, frame, naming(detections, tracks) if naming is not None else {}))
                 if on_frame is not None:
                     on_frame(frame, detections, tracks)
                 bar.update(task, advance=1, rate=counter.rate())
