@@ -61,6 +61,7 @@ class TrackRequest:
         gallery: folder of known objects, ``NAME/*.jpg`` or ``NAME.jpg``; ``NAME.names.json`` says which track is whom. Video
             and JSON lines show names as soon as they are known.
         enroll: add the tracks' looks to the gallery, nameless ones under new names, for other videos and cameras.
+        camera_motion: "on", "off", or "auto": with the default association, where OpenCV is installed.
     """
 
     out: str
@@ -83,6 +84,7 @@ class TrackRequest:
     offline: bool = False
     gallery: str | None = None
     enroll: bool = False
+    camera_motion: str = "auto"
 
 
 def association_for(
@@ -203,6 +205,7 @@ def track_one(
     Raises:
         ConfigError, MediaError, OutputError: as ``run_track`` says.
     """
+    from tdtrack.runtime.camera_motion import camera_motion_for
     from tdtrack.runtime.pipeline import track_source
     from tdtrack.runtime.sources import open_source
 
@@ -226,6 +229,7 @@ def track_one(
         batch_size=request.batch_size,
         on_frame=history,
         naming=naming,
+        camera=camera_motion_for(request.camera_motion, config.method),
         spool=spool,
         progress=progress,
     )

@@ -34,6 +34,9 @@ def _track_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=str, required=True, help="result folder; with --detections the MOT text file")
     parser.add_argument("--association", type=str, default=None, help="evidence (default), fairmot or motion")
+    parser.add_argument(
+        "--camera-motion", type=str, default="auto", help="follow a moving camera: auto (where OpenCV is installed), on or off"
+    )
     parser.add_argument("--offline", action="store_true", help="link, fill and smooth the finished tracks (text files)")
     parser.add_argument("--gallery", type=str, default=None, help="folder of known objects, NAME/*.jpg: who is which track")
     parser.add_argument("--enroll", action="store_true", help="add the tracks' looks to the gallery for other videos")

@@ -13,11 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from tdtrack.association import Tracker
+from tdtrack.association.kalman import Floats
 from tdtrack.association.offline import refine
 from tdtrack.errors import ConfigError, OutputError, ShapeError
 from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
 from tdtrack.runtime.ahead import Ahead, Behind, Interrupt
+from tdtrack.runtime.camera_motion import CameraMotion
 from tdtrack.runtime.engine import BatchEngine, Engine, FittedFrame
 from tdtrack.runtime.frames import Frame, VideoSource
 from tdtrack.runtime.live import LiveSource
@@ -43,12 +45,25 @@ class _Counter:
     detections: int = 0
     network: float = 0.0
     association: float = 0.0
+    moved: int = 0
     ids: set[int] = field(default_factory=set)
 
-    def associate(self, tracker: Tracker, detections: Detections, elapsed: float | None = None) -> Tracks:
+    def follow(self, camera: CameraMotion | None, frame: Frame, objects: Detections) -> Floats | None:
+        """Say how the camera moved to this frame, and take the time."""
+        if camera is None:
+            return None
+        before = time.perf_counter()
+        moved = camera.advance(frame.image, objects.xyxy)
+        self.association += time.perf_counter() - before
+        self.moved += moved is not None
+        return moved
+
+    def associate(
+        self, tracker: Tracker, detections: Detections, elapsed: float | None = None, camera: Floats | None = None
+    ) -> Tracks:
         """Update the tracker and take the time."""
         before = time.perf_counter()
-        tracks = tracker.update(detections, elapsed=elapsed)
+        tracks = tracker.update(detections, elapsed=elapsed, camera=camera)
         self.association += time.perf_counter() - before
         self.frames += 1
         self.detections += len(detections)
@@ -68,6 +83,7 @@ class _Counter:
             seconds=time.perf_counter() - self.started,
             network_seconds=self.network,
             association_seconds=self.association,
+            camera_moved=self.moved,
             detections=self.detections,
             tracks=len(self.ids),
             files=tuple(files),
@@ -138,6 +154,7 @@ def track_source(
     batch_size: int = 1,
     on_frame: FrameCallback | None = None,
     naming: Naming | None = None,
+    camera: CameraMotion | None = None,
     spool: DetectionSpool | None = None,
 ) -> TrackSummary:
     """Track a source from its first frame on.
@@ -160,6 +177,7 @@ def track_source(
         on_frame: called after each frame with the frame, what was detected in it and its tracks; they are its to keep.
         naming: called after each frame with what was detected in it and its tracks; returns names of tracks by id, as far as
             they are known by then, for JSON lines and video.
+        camera: says how the camera moved from frame to frame; ``None`` takes it to stand still.
         spool: keeps what is detected, and saves looking again at the frames it holds; closed at the end. Not for live sources.
 
     Returns:
@@ -205,7 +223,8 @@ def track_source(
         try:
             for frame, detections, seconds in detecting:
                 counter.network += seconds
-                tracks = counter.associate(tracker, detections, clock.advance_to(frame))
+                moved = counter.follow(camera, frame, detections.select(detections.score >= tracker.config.min_score))
+                tracks = counter.associate(tracker, detections, clock.advance_to(frame), moved)
                 writing.put(_Result(tracks, frame.seconds, frame, naming(detections, tracks) if naming is not None else {}))
                 if on_frame is not None:
                     on_frame(frame, detections, tracks)

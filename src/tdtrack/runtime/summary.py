@@ -18,7 +18,7 @@ class TrackSummary:
         frames: tracked, those of which nothing was seen included.
         seconds: wall clock for everything, decoding and writing included; less than the parts together, which overlap.
         network_seconds: time in the engine; 0 with saved detections.
-        association_seconds: time in the tracker.
+        association_seconds: time in the tracker, and in following the camera.
         detections: in all frames together, as the tracker got them.
         tracks: different ids.
         files: what was written.
@@ -26,6 +26,7 @@ class TrackSummary:
         engine: what detected, where it says so.
         truncated: why the source gave fewer or damaged frames; ``None`` when all is well.
         interrupted: Ctrl-C ended it early; the files hold the frames until then.
+        camera_moved: frames into which the camera moved; 0 where nobody looked at its motion.
         outages: times without frames of a camera or stream, the last thousand.
     """
 
@@ -40,6 +41,7 @@ class TrackSummary:
     engine: str | None = None
     truncated: str | None = None
     interrupted: bool = False
+    camera_moved: int = 0
     outages: tuple[Outage, ...] = ()
 
     @property
@@ -67,6 +69,7 @@ class TrackSummary:
             ", ".join(rates),
         ]
         lines += [f"engine: {self.engine}"] if self.engine is not None else []
+        lines += [f"the camera moved into {self.camera_moved} of them"] if self.camera_moved else []
         lines += [f"{self.dropped} frames came faster than they could be tracked and were dropped"] if self.dropped else []
         lines += [f"wrote {path}" for path in self.files]
         if self.outages:
