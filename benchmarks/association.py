@@ -66,6 +66,8 @@ PARTS: dict[str, tuple[AssociationConfig, dict[tuple[Any, str], Any]]] = {
     "without looks": (AssociationConfig(), {(appearance, "MAX_EVIDENCE"): 0.0}),
     "overlap ignored": (AssociationConfig(), {(evidence, "BENEFIT_OF_DOUBT"): -50.0}),
     "scores not weighed": (AssociationConfig(), {(scores, "MAX_LOG_ODDS"): 0.0, (evidence, "BENEFIT_OF_DOUBT"): 50.0}),
+    "unsure boxes anywhere": (AssociationConfig(), {(evidence, "UNSURE_IOU"): 0.0, (evidence, "TELLING_IOU"): 0.0}),
+    "trust without limit": (AssociationConfig(), {(evidence, "MAX_TRUST"): 1e9}),
     "worth of scores not learned": (AssociationConfig(), {(scores, "PRIOR_DETECTIONS"): 1e9}),
     "the mean of all looks": (AssociationConfig(), {(evidence, "NEW_LOOK_SHARE"): 0.0}),
     "the last look alone": (AssociationConfig(), {(evidence, "NEW_LOOK_SHARE"): 1.0}),
@@ -76,7 +78,10 @@ SHAKEN: dict[tuple[Any, str], tuple[float, float]] = {
     (module, name): (0.75 * getattr(module, name), 1.25 * getattr(module, name))
     for module, names in (
         (evidence, ("MEASUREMENT_NOISE", "TAIL", "ISOLATED_IOU", "SURE_IOU", "HIDDEN_HITS", "DUPLICATE_IOU", "NEW_LOOK_SHARE")),
-        (evidence, ("MIN_RETURN_EVIDENCE", "MIN_TRUST", "NEAR_IOU", "BENEFIT_OF_DOUBT")),
+        (
+            evidence,
+            ("MIN_RETURN_EVIDENCE", "MIN_TRUST", "MAX_TRUST", "UNSURE_IOU", "TELLING_IOU", "NEAR_IOU", "BENEFIT_OF_DOUBT"),
+        ),
         (appearance, ("MEMORY", "GENERIC_PAIRS", "BALANCE", "MAX_EVIDENCE")),
         (scores, ("PRIOR_DETECTIONS", "MEMORY", "MAX_LOG_ODDS")),
     )

@@ -124,6 +124,23 @@ def test_unsure_detections_continue_tracks_and_start_none() -> None:
     assert ids(tracker.update(see((0, A), score=0.19))) == []
 
 
+def test_unsure_detections_continue_tracks_only_where_they_are_expected() -> None:
+    for left, continued in ((10, True), (20, False)):  # 40 pixels wide: an overlap of 0.6, of 0.33
+        tracker = Tracker(AssociationConfig(max_hidden_seconds=0))
+        feed(tracker, 9, (0, A))
+        assert ids(tracker.update(see((left, A), score=0.3))) == [1] * continued
+        assert ids(tracker.update(see((left, A), score=0.9))) == [1], "a sure one may be farther off"
+
+
+def test_a_track_that_was_certain_for_long_is_doubted_as_soon_as_any() -> None:
+    tracker = Tracker(AssociationConfig(max_hidden_seconds=0))
+    feed(tracker, 200, (0, A))
+    tracker._method.scores.observe(np.full(5000, 0.25), np.zeros(5000, bool))  # the detector has shown what 0.25 is worth
+    said = [ids(tracker.update(see((0, A), score=0.25))) for _ in range(9)]
+    assert said[0] == [1] and said[-1] == []
+    assert ids(feed(tracker, 5, (0, A))) == [1]
+
+
 def test_sure_detections_choose_first() -> None:
     tracker = Tracker()
     feed(tracker, 5, (0, A))

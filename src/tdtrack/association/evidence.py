@@ -31,7 +31,7 @@ from tdtrack.association.candidates import Candidates
 from tdtrack.association.kalman import Floats
 from tdtrack.association.matching import assign, unmatched
 from tdtrack.association.scores import ScoreScale
-from tdtrack.boxes import iou, iou_pairs, xyah_to_xyxy
+from tdtrack.boxes import iou, xyah_to_xyxy
 from tdtrack.config import AssociationConfig
 from tdtrack.types import BoolArray, IntArray, Tracks
 
@@ -67,8 +67,17 @@ DUPLICATE_IOU = 0.7
 TRUST_KEPT = 0.95
 """Share of a track's trust that remains when the next detection adds its own."""
 
+MAX_TRUST = 4.0
+"""A track that was certain for long may be gone as soon as any other."""
+
 MIN_TRUST = -3.0
 """A track with less is followed but not reported. Below zero, for it was started by sure detections."""
+
+UNSURE_IOU = 0.5
+"""An unsure detection has to overlap a track's prediction by so much: false ones lie around people too."""
+
+TELLING_IOU = 0.6
+"""One that overlaps it by more shows the track's object; one that overlaps it by less may be there by chance."""
 
 NEAR_IOU = 0.1
 """An unsure detection that overlaps a matched one by more could have been taken for its object; farther off it harms nobody."""
@@ -222,9 +231,12 @@ class Evidence:
         evidence += look_evidence(self.scale, cosine, known, overlap)
         evidence[tracks.class_id[:, None] != candidates.class_id] = -np.inf
         evidence += np.where(sure, 0.0, np.minimum(worth, 0.0))
+        expected = iou(xyah_to_xyxy(tracks.mean[:, :4]), candidates.xyxy)
+        evidence[(expected < UNSURE_IOU) & ~sure] = -np.inf
         rows, columns = self._choose(evidence, sure)
-        self._learn_scale(candidates, rows, columns, cosine, known, overlap)
-        self._learn_scores(candidates, crossing, sure, rows, columns)
+        overlaps = expected[rows, columns]
+        self._learn_scale(rows, columns, cosine, known, overlap, overlaps)
+        self._learn_scores(candidates, crossing, sure, rows, columns, overlaps)
         self._absorb(candidates, worth, rows, columns, overlap)
         returned = elsewhere[rows, columns]
         self._restart(rows[returned], candidates.xyah[columns[returned]])
@@ -270,25 +282,25 @@ class Evidence:
         return np.concatenate([rows, left[more_rows]]), np.concatenate([first[columns], second[more_columns]])
 
     def _learn_scale(
-        self, candidates: Candidates, rows: IntArray, columns: IntArray, cosine: Floats, known: BoolArray, overlap: Floats
+        self, rows: IntArray, columns: IntArray, cosine: Floats, known: BoolArray, overlap: Floats, expected: Floats
     ) -> None:
-        """Take pairs that motion alone makes certain as views of one object."""
-        predicted = xyah_to_xyxy(self._tracks.mean[rows, :4])
+        """Take pairs that motion alone makes certain, where the prediction overlaps most, as views of one object."""
         certain = (
             known[rows, columns]
             & (self._tracks.hits[rows] >= SURE_HITS)
             & (overlap[columns] < ISOLATED_IOU)
-            & (iou_pairs(predicted, candidates.xyxy[columns]) > SURE_IOU)
+            & (expected > SURE_IOU)
         )
         self.scale.observe_same(cosine[rows[certain], columns[certain]])
 
     def _learn_scores(
-        self, candidates: Candidates, crossing: Floats, sure: BoolArray, rows: IntArray, columns: IntArray
+        self, candidates: Candidates, crossing: Floats, sure: BoolArray, rows: IntArray, columns: IntArray, expected: Floats
     ) -> None:
         """Count what became of detections.
 
         Those that continue a trusted track, or confirm a new one, show an object, and so does the new track's first; unsure
-        ones that continue nothing, but lie where they might have, do not, nor do first ones that nothing confirmed.
+        ones that continue nothing, but lie where they might have, do not, nor do those that lie not quite where they should,
+        nor first ones that nothing confirmed.
         """
         tracks = self._tracks
         found = np.zeros(len(tracks), bool)
@@ -298,6 +310,7 @@ class Evidence:
         alone = alone[~sure[alone]]
         alone = alone[crossing[np.ix_(alone, columns)].max(axis=1, initial=0.0) > NEAR_IOU]
         trusted = ~tracks.confirmed[rows] | (tracks.trust[rows] >= MIN_TRUST)
+        trusted &= sure[columns] | (expected > TELLING_IOU)
         score = np.concatenate([candidates.score[columns], candidates.score[alone], tracks.score[new]])
         self.scores.observe(score, np.concatenate([trusted, np.zeros(len(alone), bool), found[new]]))
 
@@ -310,7 +323,7 @@ class Evidence:
         tracks.hits[rows] += 1
         tracks.seen[rows] = self._clock
         tracks.score[rows] = candidates.score[columns]
-        tracks.trust[rows] = TRUST_KEPT * tracks.trust[rows] + worth[columns]
+        tracks.trust[rows] = np.minimum(TRUST_KEPT * tracks.trust[rows] + worth[columns], MAX_TRUST)
         tracks.confirmed[rows] |= tracks.hits[rows] >= self.config.min_hits
         if candidates.embedding is None:
             return
