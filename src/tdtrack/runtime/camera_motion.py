@@ -132,7 +132,7 @@ class CameraMotion:
         if kept.sum() < MIN_POINTS:
             return None
         cv2.setRNGSeed(0)  # RANSAC draws; the same video gives the same tracks
-        affine, agreeing = cv2.estimateAffinePartial2D(points[kept], moved[kept], ransacReprojThreshold=AGREE_WITHIN)
+        affine, agreeing = cv2.estimateAffinePartial2D(points[kept], moved[kept], None, cv2.RANSAC, AGREE_WITHIN)
         if affine is None or agreeing.sum() < max(MIN_POINTS, MIN_AGREEING * len(points)):
             return None
         height, width = before.shape
