@@ -17,11 +17,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import association
+import numpy as np
 import record
 
-from tdtrack.association import Tracker
+from tdtrack.association import Tracker, evidence
 from tdtrack.association.kalman import Floats
 from tdtrack.config import AssociationConfig
 from tdtrack.data.replay import read_detections_npz, write_detections_npz
@@ -103,9 +105,12 @@ def main() -> None:
         report("evidence (default)", track(bench, "evidence", ours, cameras))
         report("without camera motion", track(bench, "still", ours, None))
         report("without low scores", track(bench, "sure", unsure, cameras))
+        with mock.patch.multiple(evidence, UNSURE_IOU=0.0, TELLING_IOU=0.0, MAX_TRUST=np.inf):
+            report("unsure boxes anywhere, trust without limit", track(bench, "anywhere", ours, cameras))
         report("perfect linker", bench.perfect())
         report("fairmot, ceiling calibrated", track(bench, "fairmot", fairmot, None))
         report("fairmot, ceiling calibrated, gate 40", track(bench, "wide", wide, None))
+        report("the same with camera motion", track(bench, "wide-camera", wide, cameras))
         report("fairmot, ceiling 0.4", track(bench, "fixed", fixed, None))
         report("motion", track(bench, "motion", {name: AssociationConfig(method="motion") for name in ours}, None))
         for python, script, names in (
