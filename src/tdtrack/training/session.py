@@ -224,6 +224,10 @@ class Session:
         """Return whether any process has a wish; every process gets the same answer, and has to ask."""
         return bool(self._over_processes(torch.tensor(int(wish), device=self._fabric.device)))
 
+    def wait_for_others(self) -> None:
+        """Return when every process has come here."""
+        self._fabric.barrier()
+
     def save_checkpoint(self) -> Path:
         """Write the run folder's checkpoint and return its path.
 
