@@ -1,24 +1,27 @@
 """Jobs that are killed at random moments and started again, until they end: the result is that of an undisturbed run.
 
-    python tests/killing.py FOLDER JOB=KILLS... full-JOB=FAULTS...
+    python tests/killing.py FOLDER JOB=KILLS... full-JOB=FAULTS... lost-JOB=LOSSES...
 
 Everything is imported once; each run is a fork of that process, so a kill costs no imports. Prints what was done as JSON.
 """
 
 from __future__ import annotations
 
+import builtins
 import errno
+import io
 import itertools
 import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,96 +29,13 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"  # no threads before a fork
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from long_jobs import CALIBRATED, GROWING, JOBS, prepare, results
+
 PATIENCE = 600.0  # seconds for one run
-
-
-def prepare(folder: Path) -> None:
-    """Make what the jobs work on."""
-    from media_files import moving_squares, write_video
-    from random_models import save_random_model
-    from training_world import write_images, write_store
-
-    write_images(folder / "data", 40)
-    write_store(folder / "data")
-    write_video(folder / "walk.mp4", moving_squares(40))
-    save_random_model(folder / "model", embedding_dim=8)
-    from tdtrack.runtime.export import export_model
-
-    export_model(folder / "model", folder / "model.onnx")
-
-
-def run_annotate(folder: Path, out: Path) -> None:
-    """Embed about 80 boxes in parts of 8."""
-    from tdtrack.data import load_dataset
-    from tdtrack.teacher import annotate as module
-    from tdtrack.teacher import load_teacher
-    from training_world import COLOUR_TEACHERS
-
-    module._ROWS_PER_PART = 8
-    dataset = load_dataset(folder / "data" / "annotations.json", folder / "data" / "images")
-    module.annotate(dataset, load_teacher(COLOUR_TEACHERS["colour"]), out / "store.parquet", batch_size=4, progress=False)
-
-
-def run_train(folder: Path, out: Path) -> None:
-    """Train six iterations with a checkpoint every second one."""
-    from tdtrack.config import DataSource
-    from tdtrack.training import train
-    from training_world import tiny_config
-
-    data = folder / "data"
-    source = DataSource(str(data / "annotations.json"), str(data / "images"), str(data / "colour.parquet"))
-    train(tiny_config(out, source, steps=6, checkpoint_every=2), progress=False)
-
-
-def run_track(folder: Path, out: Path) -> None:
-    """Track 40 frames into text, lines and video."""
-    from tdtrack.track import TrackRequest, run_track
-
-    request = TrackRequest(str(out), source=str(folder / "walk.mp4"), model=str(folder / "model.onnx"), engine="onnxruntime")
-    run_track(replace(request, device="cpu"), {"min_score": 0.3})
-
-
-def run_demo(folder: Path, out: Path) -> None:
-    """Run the demo on a world of a few frames."""
-    from rich.console import Console
-
-    from tdtrack import demo
-    from tdtrack.data.walkers import WalkersConfig
-    from tdtrack.demo import run as stages
-
-    world: dict[str, Any] = {"reid_identities": 16, "reid_test_identities": 6, "crops_per_identity": 6}
-    world |= {"detection_videos": 2, "detection_frames": 4, "validation_videos": 1, "validation_frames": 3}
-    world |= {"sequences": 1, "sequence_frames": 12}
-    teacher_settings, model_settings = stages.teacher_settings, stages.model_settings
-
-    def few_steps(*arguments: Any) -> Any:
-        config = model_settings(*arguments)
-        return replace(config, precision="32-true", optimizer=replace(config.optimizer, steps=4, warmup_steps=1))
-
-    stages.WalkersConfig = lambda seed: WalkersConfig(seed=seed, **world)  # type: ignore[assignment, misc]
-    stages.teacher_settings = lambda *arguments: replace(teacher_settings(*arguments), steps=3)  # type: ignore[assignment]
-    stages.model_settings = few_steps
-    demo.run_demo(out, seed=3, console=Console(quiet=True))
-
-
-JOBS: dict[str, tuple[Callable[[Path, Path], None], tuple[str, ...]]] = {
-    "annotate": (run_annotate, ("*.parquet",)),
-    "train": (run_train, ("model.safetensors", "metrics.csv")),
-    "track": (run_track, ("*.txt", "*.jsonl", "*.mp4")),
-    "demo": (run_demo, ("**/*.safetensors", "**/*.parquet", "**/*.txt", "**/*.jsonl", "**/*.mp4", "**/*.jpg", "**/*.png")),
-}
-"""What runs, and the files that are its result."""
-
-GROWING = {"metrics.csv"}
-"""There before the end."""
-CALIBRATED = "run/model.safetensors"
-"""Of the demo: written by training, and once more by calibration."""
-
-
-def results(name: str, out: Path) -> dict[str, bytes]:
-    """Return the content of the result files."""
-    found = sorted({path for pattern in JOBS[name][1] for path in out.glob(pattern) if path.is_file()})
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in found if not path.name.startswith(".")}
+IMPORTED = (
+    *("tdtrack.training", "tdtrack.teacher.annotate", "tdtrack.track", "tdtrack.batch", "tdtrack.runtime.pipeline"),
+    *("tdtrack.output.video", "tdtrack.runtime.onnxruntime_session", "torch.utils.tensorboard", "pyarrow.parquet"),
+)
 
 
 def listing(out: Path) -> list[str]:
@@ -190,7 +110,8 @@ def kill_anywhere(name: str, folder: Path, kills: int, seed: int = 0) -> dict[st
             os.waitpid(pid, 0)
             moments.append(round(moment / whole, 3))
             for file, content in results(name, out).items():
-                if Path(file).name not in GROWING and file != CALIBRATED and wanted.get(file) != content:
+                growing = Path(file).name in GROWING or (name, Path(file).name) in CALIBRATED
+                if not growing and wanted.get(file) != content:
                     differences.append(f"{name} after kill {len(moments)}: {file} is there and not what it should be")
         rounds += 1
         found = results(name, out)
@@ -208,32 +129,31 @@ def kill_anywhere(name: str, folder: Path, kills: int, seed: int = 0) -> dict[st
     }
 
 
+FAULTS = ("fsync", "replace", "size", "write", "read")
+REFUSALS = ("OutputError: cannot", "DataError: ", "MediaError: ", "StoreError: ", "WeightsError: ")
+
+
 def fail_anywhere(name: str, folder: Path, faults: int, seed: int = 0) -> dict[str, Any]:
-    """Let a job meet a full disk, a disk that fails and a bound on file sizes, then run it again undisturbed.
+    """Let a job meet a full disk, a disk that fails in writing or reading, one that takes no more files, and a bound on file
+    sizes, then run it again undisturbed.
 
     Returns:
-        Runs that failed, those that never met their fault, the exceptions that ended them, and what was not as it should be.
+        Runs that failed, the exceptions that ended them, "done" where they never met their fault, and what was not as it
+        should be.
     """
     rng = random.Random(f"{name}-{seed}")
-    straight = folder / f"{name}-straight"
-    if not straight.exists():
-        assert finish(start(name, folder, straight), PATIENCE) == 0
-    wanted = results(name, straight)
+    wanted = straight_results(name, folder)
     sizes = [len(content) for content in wanted.values()]
-    ended: dict[str, int] = {}
+    ended: Counter[str] = Counter()
     differences: list[str] = []
     for number in range(faults):
         out = folder / f"{name}-failed-{number}"
-        call = ("fsync", "replace", "size")[number % 3]
-        code = rng.choice((errno.ENOSPC, errno.EIO))
+        call = FAULTS[number % len(FAULTS)]
+        code = errno.EROFS if call == "write" else errno.EIO if call == "read" else rng.choice((errno.ENOSPC, errno.EIO))
         after = rng.randrange(1, 2 * max(sizes)) if call == "size" else rng.randrange(1, 9)
-        report = folder / "report.txt"
-        pid = start(name, folder, out, partial(inject, call, code, after), report)
-        if finish(pid, PATIENCE) is None:
-            raise AssertionError(f"{name} hangs after {call} failed")
-        words = report.read_text()
-        ended[words.partition(":")[0]] = ended.get(words.partition(":")[0], 0) + 1
-        if not words.startswith(("done", "OutputError: cannot")):
+        words = run_to_the_end(name, folder, out, partial(inject, call, code, after, folder / "data"))
+        ended[words.partition(":")[0]] += 1
+        if not words.startswith(("done", *(REFUSALS if call == "read" else REFUSALS[:1]))) or "\n" in words:
             differences.append(f"{name}, {call} fails at {after}: {words}")
         for file, content in results(name, out).items():
             if Path(file).name not in GROWING and wanted.get(file) != content:
@@ -241,22 +161,99 @@ def fail_anywhere(name: str, folder: Path, faults: int, seed: int = 0) -> dict[s
         assert finish(start(name, folder, out), PATIENCE) == 0
         if results(name, out) != wanted:
             differences.append(f"{name} after {call} failed at {after}: other results")
-    return {"faults": faults, "ended": ended, "differences": differences}
+    return {"faults": faults, "ended": dict(ended), "differences": differences}
 
 
-def inject(call: str, code: int, after: int) -> None:
-    """From the given call on, or for files beyond that size, every write fails."""
+def lose_anywhere(name: str, folder: Path, losses: int, seed: int = 0) -> dict[str, Any]:
+    """Take the result folder or the data away in mid-run, as when a disk is unplugged or a mount is lost, and bring them back.
+
+    What the job leaves in the place meanwhile is gone when the disk is back, for a mount hides what is below. Every third time
+    the result folder does not come back.
+
+    Returns:
+        As ``fail_anywhere``.
+    """
+    rng = random.Random(f"{name}-{seed}")
+    straight_results(name, folder)
+    place, away = folder / f"{name}-out", folder / "away"
+    place.mkdir(exist_ok=True)
+    ended: Counter[str] = Counter()
+    differences: list[str] = []
+    began = time.monotonic()
+    assert finish(start(name, folder, place), PATIENCE) == 0
+    whole, wanted, files = time.monotonic() - began, results(name, place), listing(place)
+    shutil.rmtree(place)
+    for number in range(losses):
+        lost = ("results", "data", "results for good")[number % 3]
+        target = folder / "data" if lost == "data" else place
+        report = folder / "report.txt"
+        pid = start(name, folder, place, report=report)
+        if finish(pid, rng.uniform(0.02, 1) * whole) is not None:
+            report.write_text("done before")
+        elif not target.exists():  # it has not begun to write
+            finish(pid, PATIENCE)
+        else:
+            target.rename(away)
+            if finish(pid, PATIENCE) is None:
+                raise AssertionError(f"{name} hangs after it lost {lost}")
+        words = report.read_text()
+        ended[words.partition(":")[0]] += 1
+        if not words.startswith(("done", "OutputError: ", *REFUSALS)) or "\n" in words:
+            differences.append(f"{name} lost {lost}: {words}")
+        if words == "done" and wanted not in (results(name, place), results(name, away)):  # lost in its last moment
+            differences.append(f"{name} lost {lost}: said nothing, other results")
+        if away.exists():
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.rmtree(away) if lost == "results for good" else away.rename(target)
+        assert finish(start(name, folder, place), PATIENCE) == 0, f"{name} does not go on after it lost {lost}"
+        if results(name, place) != wanted:
+            differences.append(f"{name} lost {lost}: other results in the end")
+        differences += [f"{name} lost {lost}: {file} lies there" for file in set(listing(place)) ^ set(files)]
+        shutil.rmtree(place)
+    return {"losses": losses, "ended": dict(ended), "differences": differences}
+
+
+def straight_results(name: str, folder: Path) -> dict[str, bytes]:
+    """Return the results of an undisturbed run, made at the first request."""
+    straight = folder / f"{name}-straight"
+    if not straight.exists():
+        assert finish(start(name, folder, straight), PATIENCE) == 0
+    return results(name, straight)
+
+
+def run_to_the_end(name: str, folder: Path, out: Path, prepared: Callable[[], None]) -> str:
+    """Run a job in a fork; returns "done" or its exception in words."""
+    report = folder / "report.txt"
+    if finish(start(name, folder, out, prepared, report), PATIENCE) is None:
+        raise AssertionError(f"{name} hangs")
+    return report.read_text()
+
+
+def inject(call: str, code: int, after: int, data: Path) -> None:
+    """From the given call on, or for files beyond that size, every write fails; or every file of the data cannot be read."""
     if call == "size":
         resource.setrlimit(resource.RLIMIT_FSIZE, (after, after))
         return
-    real, count = getattr(os, call), itertools.count(1)
+    count = itertools.count(1)
 
-    def fail(*arguments: Any) -> Any:
-        if next(count) >= after:
-            raise OSError(code, os.strerror(code))
-        return real(*arguments)
+    def failing(real: Callable[..., Any], concerns: Callable[..., bool] = lambda *_, **__: True) -> Callable[..., Any]:
+        def fail(*arguments: Any, **more: Any) -> Any:
+            if concerns(*arguments, **more) and next(count) >= after:
+                raise OSError(code, os.strerror(code), *([] if call in ("fsync", "replace") else [str(arguments[0])]))
+            return real(*arguments, **more)
 
-    setattr(os, call, fail)
+        return fail
+
+    def writes(file: Any, mode: str = "r", *_: Any, **__: Any) -> bool:
+        return any(letter in mode for letter in "wax+") and str(file) != os.devnull
+
+    def reads(file: Any, *_: Any, **__: Any) -> bool:
+        return isinstance(file, str | Path) and Path(file).is_relative_to(data)
+
+    if call in ("write", "read"):
+        io.open = builtins.open = failing(builtins.open, writes if call == "write" else reads)  # type: ignore[assignment]
+    else:
+        setattr(os, call, failing(getattr(os, call)))
 
 
 def main() -> None:
@@ -267,14 +264,13 @@ def main() -> None:
         prepare(folder)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0, "the material could not be made"
-    for module in ("tdtrack.training", "tdtrack.teacher.annotate", "tdtrack.track", "tdtrack.runtime.pipeline"):
+    for module in IMPORTED:
         __import__(module)
-    for module in ("tdtrack.output.video", "tdtrack.runtime.onnxruntime_session", "torch.utils.tensorboard", "pyarrow.parquet"):
-        __import__(module)
+    disturb = {"full": fail_anywhere, "lost": lose_anywhere}
     report = {}
     for name, count in jobs:
-        work = fail_anywhere if name.startswith("full-") else kill_anywhere
-        report[name] = work(name.removeprefix("full-"), folder, int(count))
+        how, _, job = name.partition("-")
+        report[name] = disturb[how](job, folder, int(count)) if how in disturb else kill_anywhere(name, folder, int(count))
     print(json.dumps(report))
 
 

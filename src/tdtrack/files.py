@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -16,9 +17,10 @@ from tdtrack.errors import OutputError
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["atomic_write", "is_bomb", "once", "reason_of", "sweep", "try_lock"]
+__all__ = ["atomic_write", "is_bomb", "is_out_of_reach", "once", "reason_of", "require_still_there", "sweep", "try_lock"]
 
 _SMALL = 1 << 30  # bytes; a file that unpacks to less harms no one
+_OUT_OF_REACH = ("ENOENT", "EIO", "ENXIO", "ENODEV", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "ESTALE", "EREMOTEIO")
 
 
 @overload
@@ -111,6 +113,29 @@ def sweep(folder: Path, *, below: bool = False) -> None:
 def reason_of(error: OSError) -> str:
     """Return the system's words for why a file operation failed, for instance "No space left on device"."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def is_out_of_reach(error: OSError) -> bool:
+    """Tell whether a file is gone or its disk or mount does not answer, so that its content is not what is at fault."""
+    return error.errno in {getattr(errno, name) for name in _OUT_OF_REACH if hasattr(errno, name)}
+
+
+def require_still_there(path: Path) -> None:
+    """Stop a job whose result folder has gone; what it writes on would lie below the mount, or without the rest.
+
+    Args:
+        path: a file that the job has left there.
+
+    Raises:
+        OutputError: it is gone, or cannot be looked at.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        raise OutputError(
+            f"cannot find {path} again, which this job has written ({reason_of(error)}); bring its folder, disk or mount "
+            "back and run the same command again"
+        ) from error
 
 
 def is_bomb(unpacked: int, packed: int) -> bool:

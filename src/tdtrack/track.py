@@ -17,7 +17,7 @@ from tdtrack.association.offline import refine
 from tdtrack.association.tracker import METHODS
 from tdtrack.benchmarks import scene_of
 from tdtrack.config import AssociationConfig
-from tdtrack.errors import ConfigError, DataError
+from tdtrack.errors import ConfigError, DataError, MediaError
 from tdtrack.files import atomic_write, sweep
 from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
@@ -254,7 +254,7 @@ def _spool(
     request: TrackRequest, place: str, source: VideoSource, engine: Engine, floor: float, path: Path
 ) -> DetectionSpool | None:
     """Open the file that keeps what the network finds; none for what cannot be read twice, or may change unseen."""
-    from tdtrack.runtime.frames import ImageSource
+    from tdtrack.runtime.frames import ImageSource, out_of_reach
     from tdtrack.runtime.spool import DetectionSpool
 
     if source.live or not Path(place).exists():
@@ -262,7 +262,10 @@ def _spool(
     frames = source.paths if isinstance(source, ImageSource) else [Path(place)]
     networks = [Path(name) for name in (request.model, request.teacher, request.weights) if name and Path(name).exists()]
     networks = [file for entry in networks for file in (sorted(entry.glob("model.*")) if entry.is_dir() else [entry])]
-    stamps = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in [*networks, *frames]]
+    try:
+        stamps = [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in [*networks, *frames]]
+    except OSError as error:
+        raise MediaError(out_of_reach(error.filename, error)) from error
     how = {
         key: getattr(request, key) for key in ("device", "engine", "precision", "compiled", "two_stage", "teacher", "weights")
     }

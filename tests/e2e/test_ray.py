@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -19,7 +20,7 @@ from random_models import save_random_model
 from tdtrack.batch import find_videos, track_many
 from tdtrack.data.coco import write_coco
 from tdtrack.data.dataset import AnnotatedImage
-from tdtrack.errors import ConfigError, DataError, WeightsError
+from tdtrack.errors import ConfigError, DataError, OutputError, WeightsError
 from tdtrack.jobs.pool import ATTEMPTS, Failure, RayCluster, run_on_ray
 from tdtrack.teacher.annotate import annotate, annotate_on_ray
 from tdtrack.track import TrackRequest
@@ -92,6 +93,29 @@ def test_two_workers_of_which_one_is_killed_leave_what_one_process_does(tmp_path
     assert len(results) == 9 * 2 + 1
     found = {path.name: path.read_bytes() for path in (tmp_path / "ray").iterdir() if not path.name.startswith(".")}
     assert found == results
+
+
+def test_a_result_folder_that_goes_away_stops_the_job_which_goes_on_when_it_is_back(tmp_path: Path) -> None:
+    folder, out, away = tmp_path / "in", tmp_path / "out", tmp_path / "away"
+    folder.mkdir()
+    for index in range(4):
+        write_video(folder / f"v{index}.mp4", moving_squares(10 + index))
+    model = save_random_model(tmp_path / "run")
+    videos = find_videos([str(folder)], str(out))
+    request = TrackRequest(out=str(out), model=str(model), device="cpu", video=False)
+    entries = track_many(request, videos, {}, TWO)
+    first = next(entries)
+    out.rename(away)
+    with pytest.raises(OutputError, match=r"cannot (find|write) .*(out|v\d)"):
+        list(entries)
+    shutil.rmtree(out, ignore_errors=True)  # what a worker wrote below the mount
+    away.rename(out)
+    after = list(track_many(request, videos, {}))
+    assert after[0] == first and len(after) == 4 and {entry["status"] for entry in after} == {"done"}
+    alone = TrackRequest(out=str(tmp_path / "alone"), model=str(model), device="cpu", video=False)
+    list(track_many(alone, videos, {}))
+    found = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert found == {path.name: path.read_bytes() for path in (tmp_path / "alone").iterdir()}
 
 
 def test_items_are_tried_again_and_given_up_one_by_one(tmp_path: Path) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +20,7 @@ import yaml
 
 from tdtrack.config import OptimizerConfig, TrainConfig
 from tdtrack.model import load_model, read_metadata
+from tdtrack.model.checkpoint import read_pickled
 from tdtrack.training import train
 from tdtrack.training.session import Session
 from tdtrack.training.state import plain_settings
@@ -86,6 +90,36 @@ def test_two_processes_of_torchrun_learn_what_one_does(one: TrainConfig, tmp_pat
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("batch of 4: 2 x 1 x 2") == 1  # one process talks
     assert_same_to_rounding(config, one)
+
+
+def test_two_processes_stop_at_one_iteration_and_go_on(one: TrainConfig, tmp_path: Path) -> None:
+    longer = replace(CALM, steps=20, learning_rate=1e-5, warmup_learning_rate=1e-5)
+    straight = replace(one, out=str(tmp_path / "straight"), optimizer=longer, validation=(), checkpoint_every=0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    train(straight, progress=False)
+    torch.set_num_threads(before)
+    config = replace(straight, out=str(tmp_path / "run"), workers=1, log_every=2)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, "-m", "tdtrack", "train", "--config", recipe(config)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    log = tmp_path / "run" / "metrics.csv"
+    started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while started.poll() is None and not (log.is_file() and len(log.read_text().splitlines()) > 2):
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGTERM)  # to torchrun, both processes and their loaders, as SLURM does
+    said = started.communicate(timeout=120)[1]
+    (stopped,) = re.findall(r"stopped after iteration (\d+); the same command resumes", said)
+    assert 0 < int(stopped) < 20 and int(stopped) % 2 == 0
+    assert "Error" not in said.replace("ChildFailedError", ""), said
+    assert read_pickled(tmp_path / "run" / "checkpoint.pt")["run"]["step"] == int(stopped) == int(rows(config.out)[-1]["step"])
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    losses = [row["loss"] for row in rows(straight.out)]
+    found = rows(config.out)
+    assert [row["step"] for row in found] == list(range(2, 21, 2))
+    pairs = zip(losses[0::2], losses[1::2], strict=True)
+    assert [row["loss"] for row in found] == pytest.approx([sum(pair) / 2 for pair in pairs], rel=1e-3)
 
 
 def test_a_run_goes_on_in_two_processes_of_slurm_where_one_stopped(one: TrainConfig, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,18 @@ def test_a_result_that_cannot_be_written_says_why(tmp_path: Path, capsys: pytest
     (tmp_path / "file").write_text("not a folder")
     status, _, err = run(capsys, "track", "--detections", saved, "--out", tmp_path / "file" / "tracks.txt")
     assert status == 1 and "file" in err and "Traceback" not in err
+
+
+def test_a_disk_that_fails_where_nobody_expects_it_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(tmp_path / "boxes.txt"))
+
+    monkeypatch.setattr("tdtrack.track.run_track", fail)
+    assert cli.main(["track", "--detections", str(tmp_path / "boxes.txt"), "--out", str(tmp_path / "out.txt")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "boxes.txt: Input/output error; bring the file" in line
 
 
 def test_what_calibration_stored_serves_unless_the_user_sets_it() -> None:

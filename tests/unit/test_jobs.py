@@ -43,6 +43,19 @@ def test_what_is_recorded_outlives_a_kill_and_half_a_line_does_not(tmp_path: Pat
     assert [json.loads(line).get("name") for line in path.read_text().splitlines()] == [None, "a", "b", "c"]
 
 
+def test_a_manifest_that_has_gone_stops_the_job_and_is_not_made_anew(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    manifest = Manifest(out / "m.jsonl", {"model": "m"})
+    manifest.record({"name": "a", "status": "done"})
+    out.rename(tmp_path / "away")
+    with pytest.raises(OutputError, match=r"cannot find .*m\.jsonl again.*run the same command again"):
+        manifest.record({"name": "b", "status": "done"})
+    manifest.close()
+    assert not out.exists()
+    (tmp_path / "away").rename(out)
+    assert list(Manifest(out / "m.jsonl", {"model": "m"}).entries) == ["a"]
+
+
 def test_a_manifest_of_another_job_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     Manifest(path, {"model": "m", "offline": False}).close()

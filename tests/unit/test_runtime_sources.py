@@ -150,6 +150,27 @@ def test_an_unreadable_image_leaves_a_gap_and_is_reported(tmp_path: Path) -> Non
     assert "2.png" in source.truncated
 
 
+def test_frames_that_go_away_in_mid_run_are_an_error_and_no_gap(tmp_path: Path) -> None:
+    save_images(tmp_path / "walk", ["1.png", "2.png", "3.png"])
+    frames = iter(open_source(tmp_path / "walk"))
+    assert next(frames).index == 0
+    (tmp_path / "walk").rename(tmp_path / "away")
+    with pytest.raises(MediaError, match=r"2\.png: has gone or is out of reach \(No such file.*run again"):
+        next(frames)
+
+
+def test_a_video_is_only_short_where_its_file_can_still_be_read(tmp_path: Path) -> None:
+    path = cut(write_video(tmp_path / "clip.mp4", moving_squares(40), noise=6), 0.5)
+    source = open_source(path)
+    frames = iter(source)
+    next(frames)
+    path.rename(tmp_path / "away.mp4")  # what is missing may be missing because of that
+    with pytest.raises(MediaError, match="has gone or is out of reach"):
+        list(frames)
+    (tmp_path / "away.mp4").rename(path)
+    assert len(list(source)) > 1 and source.truncated is not None
+
+
 def test_a_single_image_is_a_video_of_one_frame(tmp_path: Path) -> None:
     save_images(tmp_path, ["one.png"])
     source = open_source(str(tmp_path / "one.png"))

@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 
 import fuzzing
-from layouts import picture
+from layouts import LAYOUTS, Box, picture
 from media_files import moving_squares, write_video
 from tdtrack import files
 from tdtrack.association.gallery import Gallery
@@ -90,8 +90,31 @@ def test_more_boxes_than_an_image_can_have(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "a.json").write_text(json.dumps(content | {"annotations": boxes[:-1]}))
     assert len(load_dataset(tmp_path / "a.json").annotation_id) == 50
     (tmp_path / "a.json").write_text(json.dumps(content | {"annotations": boxes}))
-    with pytest.raises(DataError, match="has 51 boxes; one image may have 50"):
+    with pytest.raises(DataError, match="image 1 has more than 50 boxes"):
         load_dataset(tmp_path / "a.json")
+
+
+def test_millions_of_boxes_in_one_image_are_refused_before_the_memory_goes(tmp_path: Path) -> None:
+    most = dataset.MAX_BOXES
+    record = b'{"id":1,"image_id":1,"category_id":1,"bbox":[1,1,9,9]}'
+    coco = b'{"images":[],"categories":[],"annotations":[' + b",".join([record] * 5_000_000) + b"]}"  # 2.5 GB of dictionaries
+    (tmp_path / "a.json").write_bytes(coco)
+    with pytest.raises(DataError, match=f"image 1 has more than {most} boxes"):
+        load_dataset(tmp_path / "a.json")
+    (tmp_path / "b.json").write_bytes(coco[coco.index(b"[{") :][:-1])
+    with pytest.raises(DataError, match=f"image 1 has more than {most} boxes"):
+        read_detections(tmp_path / "b.json")
+    (tmp_path / "a.odgt").write_bytes(b'{"ID":"1","gtboxes":[' + b'{"tag":"person","fbox":[1,1,9,9]},' * 1_600_000 + b"{}]}")
+    with pytest.raises(DataError, match="characters about one image, which may have"):
+        load_dataset(tmp_path / "a.odgt")
+    (tmp_path / "det.txt").write_bytes(b"1,-1,1,1,9,9,0.5\n" * 2_000_000)
+    with pytest.raises(DataError, match=f"frame 1 has 2000000 boxes; one image may have {most}"):
+        read_detections(tmp_path / "det.txt")
+    yolo = LAYOUTS["yolo"].write(tmp_path / "yolo", [[Box(5, 6, 20, 40)]], 1)
+    label = next(path for path in (tmp_path / "yolo").rglob("*.txt") if path.read_bytes()[:2] == b"0 ")
+    label.write_bytes(b"0 0.5 0.5 0.1 0.1\n" * 5_000_000)
+    with pytest.raises(DataError, match="characters about one image, which may have"):
+        load_dataset(yolo)
 
 
 def archive(path: Path, **members: bytes) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from rich.markup import escape
 from tdtrack.cli import data_verbs, learning_verbs, reproduce_verbs, runtime_verbs, tracking_verbs
 from tdtrack.cli.parsing import INTERRUPTED, Verb, nearest, parse
 from tdtrack.errors import ConfigError, TdtrackError
+from tdtrack.files import reason_of
 from tdtrack.version import __version__
 
 __all__ = ["VERBS", "main"]
@@ -50,6 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TdtrackError as error:
         errors.print(f"[red]tdtrack {name}:[/] {escape(str(error))}")
         return 2 if isinstance(error, ConfigError) else 1
+    except OSError as error:
+        if error.filename is None or isinstance(error, BrokenPipeError):
+            raise
+        lost = f"{os.fsdecode(error.filename)}: {reason_of(error)}"
+        errors.print(
+            f"[red]tdtrack {name}:[/] {escape(lost)}; bring the file, its disk or mount back and run the same command again"
+        )
+        return 1
     except KeyboardInterrupt:
         errors.print(f"tdtrack {name}: interrupted; the same command continues where this one stopped")
         return INTERRUPTED

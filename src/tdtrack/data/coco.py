@@ -14,7 +14,7 @@ import numpy as np
 from tdtrack.data.checks import check_boxes
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns
 from tdtrack.data.images import ImageFault, probe_images
-from tdtrack.data.reading import Request, path_inside
+from tdtrack.data.reading import LightRecords, Request, path_inside
 from tdtrack.errors import DataError, OutputError
 from tdtrack.files import atomic_write, reason_of
 from tdtrack.types import IntArray
@@ -192,7 +192,9 @@ def _find_images(
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), object_hook=LightRecords(path))
+    except MemoryError as error:
+        raise DataError(f"{path}: reading the annotations takes more memory than there is; split the data set") from error
     except OSError as error:
         raise DataError(f"{path}: cannot read the annotations: {reason_of(error)}") from error
     except json.JSONDecodeError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tdtrack.data.dataset import DetectionDataset, Problem
-from tdtrack.data.reading import Gathering, Request, path_inside, read_text_lines
+from tdtrack.data.reading import Gathering, Request, path_inside, read_text_lines, refuse_crowd
 
 __all__ = ["read_crowdhuman"]
 
@@ -47,6 +47,7 @@ def read_crowdhuman(request: Request) -> tuple[DetectionDataset, list[Problem]]:
 
 
 def _read_line(gathering: Gathering, line: str, place: str, number: int, folder: Path, request: Request) -> None:
+    refuse_crowd(place, len(line))
     try:
         content = json.loads(line)
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tdtrack.data import dataset
 from tdtrack.errors import DataError
 from tdtrack.files import reason_of
 from tdtrack.types import IntArray
@@ -85,6 +87,7 @@ def _parse_table(path: Path, lines: list[str], number: IntArray) -> NDArray[np.f
     if not lines:
         return np.zeros((0, 10))
     delimiter = "," if "," in lines[0] else None
+    _refuse_crowds(path, lines, delimiter)
     columns = len(_fields(lines[0], delimiter))
     if columns not in _COLUMNS:
         known = "; or ".join(f"{count}: {names}" for count, names in _COLUMNS.items())
@@ -103,6 +106,15 @@ def _parse_table(path: Path, lines: list[str], number: IntArray) -> NDArray[np.f
             if not is_number(field):
                 raise DataError(f"{path}:{row}: {name} {field.strip()!r} is not a number")
     return np.array([[float(field) for field in _fields(line, delimiter)] for line in lines])
+
+
+def _refuse_crowds(path: Path, lines: list[str], delimiter: str | None) -> None:
+    """Refuse a frame with more boxes than any real one before the rows become numbers."""
+    if len(lines) > dataset.MAX_BOXES:
+        ((frame, count),) = Counter(line.split(delimiter, 1)[0] for line in lines).most_common(1)
+        if count > dataset.MAX_BOXES:
+            most = dataset.MAX_BOXES
+            raise DataError(f"{path}: frame {frame:.80} has {count} boxes; one image may have {most}, cut it into tiles")
 
 
 def _fields(line: str, delimiter: str | None) -> list[str]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tdtrack.config.data import BoxKind
+from tdtrack.data import dataset
 from tdtrack.data.checks import check_boxes
 from tdtrack.data.dataset import DetectionDataset, Problem, images_from_columns
 from tdtrack.data.images import ImageFault, probe_images
@@ -24,12 +27,14 @@ __all__ = [
     "MAX_RECORDS",
     "Gathering",
     "ImageFinder",
+    "LightRecords",
     "Request",
     "is_there",
     "list_images",
     "path_inside",
     "read_label_rows",
     "read_text_lines",
+    "refuse_crowd",
 ]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -38,6 +43,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MAX_RECORDS = 999_999
 """Most boxes of one image, and most frames of one video: more would run into the next one's ids."""
 
+_CHARACTERS_A_BOX = 1000  # of text; the wordiest layout, CrowdHuman's, takes 250
 _ID_STEP = MAX_RECORDS + 1
 _FAR = 2.0  # fractions of an image beyond this are pixels, written where fractions belong
 
@@ -243,6 +249,50 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def refuse_crowd(where: str, characters: int) -> None:
+    """Refuse the text about one image before it is parsed, where it is too long for any number of boxes that is allowed.
+
+    Raises:
+        DataError: it is.
+    """
+    if characters > _CHARACTERS_A_BOX * dataset.MAX_BOXES:
+        raise DataError(
+            f"{where}: {characters} characters about one image, which may have {dataset.MAX_BOXES} boxes; cut it into tiles"
+        )
+
+
+class LightRecords:
+    """What ``json.loads`` calls with each object of a COCO file: drops outlines before they add up, and counts boxes.
+
+    So an image with more boxes than ``MAX_BOXES`` is refused when that many are in memory, not when all are.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Begin to count.
+
+        Args:
+            path: the file, for the message.
+        """
+        self._path = path
+        self._boxes: Counter[object] = Counter()
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Return a record without its outline and key points.
+
+        Raises:
+            DataError: its image has too many boxes.
+        """
+        image_id = record.get("image_id")
+        if isinstance(image_id, int | float | str):
+            record.pop("segmentation", None)
+            record.pop("keypoints", None)
+            self._boxes[image_id] += 1
+            if self._boxes[image_id] > dataset.MAX_BOXES:
+                most = dataset.MAX_BOXES
+                raise DataError(f"{self._path}: image {image_id!r:.80} has more than {most} boxes; cut it into tiles")
+        return record
+
+
 class ImageFinder:
     """Finds images by folder and stem; each folder is listed once."""
 
@@ -288,7 +338,7 @@ def read_text_lines(path: Path, what: str) -> list[str]:
 
 
 def read_label_rows(
-    path: Path, columns: Sequence[str], whole: Sequence[int], gathering: Gathering
+    path: Path, columns: Sequence[str], whole: Sequence[int], gathering: Gathering, *, one_image: bool = True
 ) -> tuple[NDArray[np.float64], IntArray]:
     """Read a label file: one box a line, numbers separated by commas or blanks.
 
@@ -297,14 +347,17 @@ def read_label_rows(
         columns: what each number is.
         whole: which of them must be whole numbers.
         gathering: told of lines that cannot be used.
+        one_image: the file is about one image, which bounds its size.
 
     Returns:
         ``(N, columns)`` numbers of the lines that are well formed (infinities and NaN where they need not be whole), and the
         ``(N,)`` line of each, from 1.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, or is too large for one image.
     """
+    if one_image and is_there(path):
+        refuse_crowd(str(path), path.stat().st_size)
     rows: list[list[float]] = []
     line_of: list[int] = []
     for number, line in enumerate(read_text_lines(path, "a label file"), start=1):

@@ -10,6 +10,7 @@ import numpy as np
 
 from tdtrack.boxes import tlwh_to_xyxy
 from tdtrack.data.mot_rows import read_mot_rows
+from tdtrack.data.reading import LightRecords
 from tdtrack.data.replay import MAX_FRAMES, read_detections_npz, split_frames
 from tdtrack.errors import DataError
 from tdtrack.files import reason_of
@@ -47,7 +48,7 @@ def read_detections(path: Path | str) -> list[Detections]:
 
 def _read_coco_results(path: Path) -> list[Detections]:
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = json.loads(path.read_text(encoding="utf-8"), object_hook=LightRecords(path))
     except OSError as error:
         raise DataError(f"{path}: cannot read the detections: {reason_of(error)}") from error
     except (ValueError, RecursionError) as error:

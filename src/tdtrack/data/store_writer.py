@@ -14,7 +14,7 @@ import numpy as np
 
 from tdtrack.data.store import METADATA_KEY, StoreMetadata, arrow_module, parquet_module, reading
 from tdtrack.errors import StoreError
-from tdtrack.files import atomic_write, sweep
+from tdtrack.files import atomic_write, require_still_there, sweep
 from tdtrack.types import FloatArray, IntArray
 
 __all__ = ["StoreWriter", "discard_parts"]
@@ -66,6 +66,7 @@ class StoreWriter:
         self.rows_per_part = rows_per_part
         self.num_parts = -(-num_boxes // rows_per_part)
         self._folder = _parts_of(self.out)
+        self._plan = self._folder / "plan.json"
         sweep(self.out.parent)
         sweep(self._folder)
         arrow_module()  # before hours of work, not after
@@ -90,7 +91,7 @@ class StoreWriter:
 
         Raises:
             StoreError: the rows are not those of this part, or an embedding is not finite.
-            OutputError: the part cannot be written.
+            OutputError: the part cannot be written, or the folder of parts has gone.
         """
         expected = len(self.part_rows(index))
         if not 0 <= index < self.num_parts or len(annotation_ids) != expected:
@@ -104,6 +105,7 @@ class StoreWriter:
             bad = annotation_ids[int(np.argmin(finite))]
             teacher = self.metadata.teacher_name
             raise StoreError(f"{self.out}: teacher {teacher} gave a number that is not finite for the box of annotation {bad}")
+        require_still_there(self._plan)
         arrow = arrow_module()
         columns = [
             arrow.array(np.ascontiguousarray(annotation_ids, np.int64)),
@@ -122,6 +124,7 @@ class StoreWriter:
             StoreError: a part is missing or damaged.
             OutputError: the store cannot be written.
         """
+        require_still_there(self._plan)
         missing = sorted(set(range(self.num_parts)) - self.done_parts())
         if missing:
             raise StoreError(
@@ -158,14 +161,13 @@ class StoreWriter:
     def _agree_with_plan(self) -> None:
         """Write down what the parts are parts of, or compare with what an interrupted run wrote down."""
         plan = {**asdict(self.metadata), "num_boxes": self.num_boxes, "rows_per_part": self.rows_per_part}
-        file = self._folder / "plan.json"
         text = json.dumps(plan, sort_keys=True, indent=1) + "\n"
         try:
-            found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+            found = json.loads(self._plan.read_text(encoding="utf-8")) if self._plan.exists() else None
         except (OSError, ValueError):
             found = {}
         if found is None:
-            with atomic_write(file, "w") as target:
+            with atomic_write(self._plan, "w") as target:
                 target.write(text)
             return
         plan = json.loads(text)

@@ -71,7 +71,7 @@ def read_visdrone(request: Request) -> tuple[DetectionDataset, list[Problem]]:
 
 
 def _read_video(gathering: Gathering, file: Path, number: int, folder: Path) -> None:
-    rows, line = read_label_rows(file, ("frame", "target", *_BOX_COLUMNS), (0, 7), gathering)
+    rows, line = read_label_rows(file, ("frame", "target", *_BOX_COLUMNS), (0, 7), gathering, one_image=False)
     frames: dict[int, Path] = {}
     for path in list_images(folder):
         if not path.stem.isascii() or not path.stem.isdigit() or not 1 <= int(path.stem) <= MAX_RECORDS:

@@ -16,7 +16,7 @@ from tdtrack.data.walkers import WalkersConfig, write_world
 from tdtrack.demo.compare import compare, sequence_precision
 from tdtrack.demo.page import DemoResult, print_result, write_page
 from tdtrack.demo.settings import model_settings, teacher_settings
-from tdtrack.files import atomic_write, once, sweep
+from tdtrack.files import atomic_write, once, require_still_there, sweep
 from tdtrack.teacher import load_teacher
 from tdtrack.teacher.annotate import annotate
 from tdtrack.teacher.train import evaluate_reid, train_teacher
@@ -40,7 +40,7 @@ def run_demo(out: Path, *, seed: int, console: Console) -> DemoResult:
     Raises:
         DataError: the folder holds a world with other settings.
         ConfigError: the folder holds a training with other settings.
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or has gone.
     """
     started = time.perf_counter()
     sweep(out, below=True)
@@ -79,6 +79,7 @@ class _Stages:
         self.path = out / "seconds.json"
         self.console = console
         self.seconds: dict[str, float] = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        self._write()
 
     @contextmanager
     def __call__(self, title: str) -> Iterator[None]:
@@ -89,5 +90,9 @@ class _Stages:
         finally:
             spent = time.perf_counter() - started
             self.seconds[title] = round(self.seconds.get(title, 0.0) + spent, 2)
-            with atomic_write(self.path, "w") as file:
-                json.dump(self.seconds, file, indent=2)
+            require_still_there(self.path)
+            self._write()
+
+    def _write(self) -> None:
+        with atomic_write(self.path, "w") as file:
+            json.dump(self.seconds, file, indent=2)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tdtrack.errors import ConfigError, OutputError
-from tdtrack.files import atomic_write, reason_of
+from tdtrack.files import atomic_write, reason_of, require_still_there
 
 __all__ = ["MANIFEST_FILE", "Manifest"]
 
@@ -61,8 +62,9 @@ class Manifest:
             entry: with its ``name``; replaces an earlier entry of this name.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or the file has gone.
         """
+        require_still_there(self.path)
         self.entries[entry["name"]] = dict(entry)
         try:
             self._file.write(_line(entry))
@@ -72,13 +74,15 @@ class Manifest:
             raise OutputError(f"cannot write {self.path}: {reason_of(error)}") from error
 
     def close(self) -> None:
-        """Close the file, its lines sorted by name.
+        """Close the file, its lines sorted by name; one that has gone is not made anew.
 
         Raises:
             OutputError: it cannot be written.
         """
-        self._file.close()
-        self._rewrite()
+        with suppress(OSError):  # of a line that could not be written, which has been said
+            self._file.close()
+        if self.path.exists():
+            self._rewrite()
 
     def _rewrite(self) -> None:
         with atomic_write(self.path) as file:

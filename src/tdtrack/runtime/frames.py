@@ -11,12 +11,18 @@ from PIL import Image as PillowImage
 
 from tdtrack.data.images import DAMAGED, load_image
 from tdtrack.errors import DataError, MediaError
+from tdtrack.files import is_out_of_reach, reason_of
 from tdtrack.types import Image
 
-__all__ = ["DEFAULT_FRAME_RATE", "Frame", "ImageSource", "VideoSource"]
+__all__ = ["DEFAULT_FRAME_RATE", "Frame", "ImageSource", "VideoSource", "out_of_reach"]
 
 DEFAULT_FRAME_RATE = 30.0
 """Frames per second where neither the source nor the user says."""
+
+
+def out_of_reach(path: Path | str, error: OSError) -> str:
+    """Return what to say of a file that can no longer be read while it is tracked."""
+    return f"{path}: has gone or is out of reach ({reason_of(error)}); bring it, its disk or its mount back and run again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,13 +113,19 @@ class ImageSource:
             raise MediaError(f"{self.paths[0]}: not a readable image ({error}); replace it or remove it") from error
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the images that can be read; the others are counted in ``truncated``."""
+        """Yield the images that can be read; damaged ones are counted in ``truncated``.
+
+        Raises:
+            MediaError: an image has gone since, or its disk does not answer.
+        """
         self.truncated = None
         unreadable: list[str] = []
         for index, path in zip(self._indices, self.paths):
             try:
                 image = load_image(path)
             except DataError as error:
+                if isinstance(error.__cause__, OSError) and is_out_of_reach(error.__cause__):
+                    raise MediaError(out_of_reach(path, error.__cause__)) from error
                 unreadable.append(str(error))
                 continue
             yield Frame(index, index / self.frame_rate, image)

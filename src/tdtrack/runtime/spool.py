@@ -6,6 +6,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -98,11 +99,12 @@ class DetectionSpool:
 
     def close(self) -> None:
         """Close the file; a later run takes it up."""
-        self._file.close()
+        with suppress(OSError):  # of a record that could not be written, which has been said
+            self._file.close()
 
     def discard(self) -> None:
         """Remove the file of a job that is done."""
-        self._file.close()
+        self.close()
         self.path.unlink(missing_ok=True)
 
 

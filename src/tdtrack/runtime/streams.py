@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,8 @@ from av.video.stream import VideoStream
 
 from tdtrack.data.images import MAX_PIXELS
 from tdtrack.errors import MediaError
-from tdtrack.runtime.frames import DEFAULT_FRAME_RATE, Frame
+from tdtrack.files import is_out_of_reach
+from tdtrack.runtime.frames import DEFAULT_FRAME_RATE, Frame, out_of_reach
 from tdtrack.types import Image
 
 __all__ = ["StreamSource"]
@@ -147,6 +149,8 @@ class StreamSource:
             yield Frame(index, seconds, _upright(picture))
         self.complete = account.failure is None and account.end >= self._stated - _END_SECONDS
         self.truncated = None if self.live and account.failure is None else account.verdict()
+        if self.truncated is not None and not self.live and "://" not in self._address:
+            _require_within_reach(self._address)
 
     def _pictures(self, container: InputContainer, stream: VideoStream, account: _Account) -> Iterator[av.VideoFrame]:
         """Decode packet by packet, past damaged ones, until the end or until reading fails."""
@@ -168,6 +172,17 @@ class StreamSource:
                 account.damage()
             if packet is None:
                 return
+
+
+def _require_within_reach(path: str) -> None:
+    """Raise where frames are missing because the file or its disk has gone, not because the file is short."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            file.seek(-1, os.SEEK_END)
+            file.read(1)
+    except OSError as error:
+        if is_out_of_reach(error):
+            raise MediaError(out_of_reach(path, error)) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -86,9 +87,18 @@ class MetricsLog:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close the files."""
-        self._file.close()
-        self._board.close()
+        """Close the files.
+
+        Raises:
+            OutputError: what was left to write could not be written, and no other error ends the block.
+        """
+        try:
+            with ExitStack() as stack:
+                stack.callback(self._board.close)
+                stack.callback(self._file.close)
+        except OSError as failure:
+            if error is None:  # else that one says why
+                raise OutputError(f"cannot write the logs in {self._path.parent}: {reason_of(failure)}") from failure
 
 
 def _rows_until(path: Path, last_step: int) -> list[list[str]]:

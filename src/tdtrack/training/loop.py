@@ -79,6 +79,7 @@ def _loop(session: Session, config: TrainConfig, *, progress: bool) -> None:
             if stopping or _due(run.step, config.checkpoint_every, steps):
                 checkpoint = session.save_checkpoint()
             if stopping and run.step < steps:
+                session.wait_for_others()  # a launcher ends them all when the first one ends, also one that still writes
                 line.say(f"stopped after iteration {run.step}; the same command resumes from {checkpoint}")
                 raise KeyboardInterrupt(f"stopped after iteration {run.step}, resumable from {checkpoint}")
 

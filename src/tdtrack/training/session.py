@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tdtrack.config import OptimizerConfig, TrainConfig
 from tdtrack.errors import ConfigError
-from tdtrack.files import atomic_write, sweep
+from tdtrack.files import atomic_write, require_still_there, sweep
 from tdtrack.model import (
     BatchTotals,
     IdentityHead,
@@ -80,7 +80,7 @@ class Session:
         sources = config.train if named else [replace(source, identities="") for source in config.train]
         self._train_sets = load_labelled_sets(sources, classes, dim, need_stores=True)
         self._val_sets = load_labelled_sets(config.validation, classes, dim, need_stores=False)
-        self._checkpoint = Path(config.out) / CHECKPOINT_FILE
+        self._checkpoint, self._settings_file = Path(config.out) / CHECKPOINT_FILE, Path(config.out) / "config.yaml"
         saved = load_checkpoint(self._checkpoint, self._settings, self._fingerprints())
         self._target = self._learned(saved)
         self._samples = TrainingSamples(self._train_sets, config, self._target)
@@ -90,7 +90,7 @@ class Session:
             self._fabric.strategy.precision.load_state_dict(saved["precision"])
         if self.leads:
             sweep(Path(config.out))
-            with atomic_write(Path(config.out) / "config.yaml") as file:
+            with atomic_write(self._settings_file) as file:
                 yaml.safe_dump(self._settings, file, sort_keys=False)
 
     def _learned(self, saved: dict[str, Any] | None) -> TeacherTarget | None:
@@ -224,13 +224,18 @@ class Session:
         """Return whether any process has a wish; every process gets the same answer, and has to ask."""
         return bool(self._over_processes(torch.tensor(int(wish), device=self._fabric.device)))
 
+    def wait_for_others(self) -> None:
+        """Return when every process has come here."""
+        self._fabric.barrier()
+
     def save_checkpoint(self) -> Path:
         """Write the run folder's checkpoint and return its path.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or the run folder has gone.
         """
         if self.leads:
+            require_still_there(self._settings_file)
             precision = self._fabric.strategy.precision.state_dict()
             save_checkpoint(self._checkpoint, self.run, self._settings, self._fingerprints(), precision)
         return self._checkpoint
@@ -242,9 +247,10 @@ class Session:
             path: file to write.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or the run folder has gone.
         """
         if self.leads:
+            require_still_there(self._settings_file)
             with self._final_weights():
                 save_model(path, self.run.model.merged(), self._metadata())
         self._fabric.barrier()
