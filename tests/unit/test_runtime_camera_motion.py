@@ -14,7 +14,7 @@ from PIL import Image as PillowImage
 pytest.importorskip("cv2", reason="camera motion needs the extra tdtrack[camera]")
 
 from tdtrack.errors import ConfigError, MissingExtraError
-from tdtrack.runtime.camera_motion import CameraMotion, camera_motion_for
+from tdtrack.runtime.camera_motion import LOOK_EVERY, STILL_FRAMES, CameraMotion, camera_motion_for
 from tdtrack.track import TrackRequest, run_track
 from tdtrack.types import Detections, FloatArray, Image
 
@@ -88,6 +88,31 @@ def test_a_standing_camera_a_cut_and_an_empty_wall_give_none() -> None:
     camera = CameraMotion()
     camera.advance(wall, NOBODY)
     assert camera.advance(picture, NOBODY) is None
+
+
+def test_a_slow_pan_adds_up() -> None:
+    picture = scene(6, 240, 320)
+    camera = CameraMotion()
+    camera.advance(picture, NOBODY)
+    found = [camera.advance(seen_after(picture, turned(0, 1, 0.2 * step, 0)), NOBODY) for step in range(1, 41)]
+    told = [affine for affine in found if affine is not None]
+    assert 10 < len(told) < 25, "no step of 0.2 pixels is told alone"
+    assert sum(affine[0, 2] for affine in told) == pytest.approx(8, abs=0.5)
+
+
+def test_a_camera_that_stands_is_looked_at_now_and_then_and_its_motion_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+    usual = CameraMotion._shrink
+    monkeypatch.setattr(CameraMotion, "_shrink", lambda self, image: looks.append(1) or usual(self, image))
+    picture = scene(7, 240, 320)
+    camera = CameraMotion()
+    for _ in range(1 + STILL_FRAMES + 10 * LOOK_EVERY):
+        assert camera.advance(picture, NOBODY) is None
+    assert len(looks) == 1 + STILL_FRAMES + 10
+    moved = seen_after(picture, turned(0, 1, 6, 2))
+    found = [camera.advance(moved, NOBODY) for _ in range(LOOK_EVERY)]
+    (told,) = [affine for affine in found if affine is not None]
+    np.testing.assert_allclose(told, turned(0, 1, 6, 2), atol=0.3)
 
 
 def test_who_follows_the_camera_when() -> None:

@@ -26,7 +26,11 @@ MIN_AGREEING = 0.4
 AGREE_WITHIN = 1.0
 """Pixels of the small picture."""
 STANDS_STILL = 0.3
-"""A motion that moves no corner of the small picture by so many pixels is none: flow is not exacter than that."""
+"""A motion that moves no corner of the small picture by so many pixels is none: flow is no more exact than that."""
+STILL_FRAMES = 25
+"""Frames without motion after which the camera is taken to stand."""
+LOOK_EVERY = 5
+"""A camera that stands is looked at once in so many frames, until it moves."""
 BORDER = 0.1
 """Border around each object that is left out too, in its sides: edges of people move with them."""
 
@@ -79,6 +83,7 @@ class CameraMotion:
         self._before: NDArray[np.uint8] | None = None
         self._points: NDArray[np.float32] | None = None
         self._shape: tuple[int, ...] = ()
+        self._still = self._skipped = 0
 
     def advance(self, image: Image, xyxy: FloatArray) -> Floats | None:
         """Look at the next frame.
@@ -88,13 +93,23 @@ class CameraMotion:
             xyxy: ``(N, 4)`` objects in it, which are not followed into the frame after it.
 
         Returns:
-            ``(2, 3)`` affine map of the last frame's pixels to this one's; ``None`` for the first frame, one of another size, a
-            camera that stands still, and where no motion explains most of what is seen.
+            ``(2, 3)`` affine map of pixels where the camera was last known to be to this frame's: the last frame's, but for
+            motions so small that they show only together. ``None`` for the first frame, one of another size, a camera that
+            stands still, and where no motion explains most of what is seen.
         """
+        same_size = self._shape == image.shape
+        if same_size and self._still >= STILL_FRAMES and self._skipped < LOOK_EVERY - 1:
+            self._skipped += 1
+            return None
+        self._skipped = 0
         now, scale = self._shrink(image)
         affine = None
-        if self._before is not None and self._points is not None and self._shape == image.shape:
+        if same_size and self._before is not None and self._points is not None:
             affine = self._between(self._before, now, self._points)
+        if affine is not None and _travel(affine, *now.shape) < STANDS_STILL:
+            self._still += 1
+            return None
+        self._still = 0
         self._before, self._points, self._shape = now, self._corners(now, xyxy * scale), image.shape
         if affine is not None:
             affine[:, 2] /= scale
@@ -135,7 +150,10 @@ class CameraMotion:
         affine, agreeing = cv2.estimateAffinePartial2D(points[kept], moved[kept], None, cv2.RANSAC, AGREE_WITHIN)
         if affine is None or agreeing.sum() < max(MIN_POINTS, MIN_AGREEING * len(points)):
             return None
-        height, width = before.shape
-        corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], np.float64)
-        travel = np.abs(corners @ affine.T - corners[:, :2]).max()
-        return None if travel < STANDS_STILL else np.asarray(affine, np.float64)
+        return np.asarray(affine, np.float64)
+
+
+def _travel(affine: Floats, height: int, width: int) -> float:
+    """Return how far a motion takes the corner of a picture that it takes farthest, in pixels."""
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], np.float64)
+    return float(np.abs(corners @ affine.T - corners[:, :2]).max())
