@@ -26,6 +26,7 @@ from PIL import Image
 from tdtrack.association import Tracker
 from tdtrack.config import AssociationConfig, ModelConfig
 from tdtrack.model import JointModel
+from tdtrack.runtime.camera_motion import CameraMotion
 from tdtrack.runtime.engine import load_engine
 from tdtrack.runtime.export import build_model
 from tdtrack.runtime.pipeline import track_source
@@ -134,16 +135,18 @@ def main() -> None:
             for _ in range(count):
                 engine.detect_fitted([fitted])
 
-        def whole() -> None:
+        def whole(camera: CameraMotion | None = None) -> None:
             outputs = {"mot_path": scratch / "a.txt", "jsonl_path": scratch / "a.jsonl"}
-            track_source(open_source(clip), engine, tracker, **outputs, max_frames=count, progress=False)
+            track_source(open_source(clip), engine, tracker, **outputs, max_frames=count, camera=camera, progress=False)
 
-        seconds = timing.alternate({"network": network, "whole": whole}, arguments.rounds)
+        variants = {"network": network, "whole": whole, "following a pan": lambda: whole(CameraMotion())}
+        seconds = timing.alternate(variants, arguments.rounds)
         marks = memory(scratch, clip, arguments.memory_frames) if arguments.memory_frames else None
     results = {
         "engine": engine.label,
         "input": list(fitted.image.shape[:2]),
         **seconds.ratios("end_to_end_over_network", "network", "whole"),  # of frames per second, so of seconds upside down
+        **seconds.ratios("following_over_whole", "following a pan", "whole"),
         "fps": {key: count / statistics.median(runs) for key, runs in seconds.wall.items()},
         "fps_fastest": {key: count / min(runs) for key, runs in seconds.wall.items()},
         "seconds": seconds.summary(),
