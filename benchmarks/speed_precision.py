@@ -1,4 +1,5 @@
-"""What bfloat16 and 8-bit integers gain on this processor: one network with the lazy head, OpenVINO, all three in turns.
+"""What bfloat16 and 8-bit integers gain on this processor: one network with the lazy head, OpenVINO, all three in turns; and
+ONNX Runtime beside them, which ``--engine auto`` takes second.
 
 python benchmarks/speed_precision.py --json [--rounds 7]
 """
@@ -50,6 +51,7 @@ def main() -> None:
         (path,) = Path(scratch).glob("*.onnx")
         opened = {name: open_session(path, "openvino", device="cpu", precision=name) for name in ("fp32", "bf16")}
         opened["int8"] = open_session(rounded(path, Path(scratch)), "openvino", device="cpu", precision="int8")
+        opened["onnxruntime"] = open_session(path, "onnxruntime", device="cpu", precision=None)
         variants = {name: networks.runner(session, image, PEOPLE) for name, session in opened.items()}
         seconds = timing.alternate(variants, arguments.rounds, warm_up=2)
     results = {
@@ -58,6 +60,7 @@ def main() -> None:
         "rounds": arguments.rounds,
         **seconds.ratios("fp32_over_bf16", "fp32", "bf16"),
         **seconds.ratios("fp32_over_int8", "fp32", "int8"),
+        **seconds.ratios("onnxruntime_over_openvino", "onnxruntime", "fp32"),
         "seconds": seconds.summary(),
         "load_before": before,
         "load_after": timing.load(),
