@@ -30,7 +30,7 @@ def disturb(name: str, kills: int, faults: int) -> dict[str, Any]:
     work = [f"{name}={kills}", *(f"{how}-{name}={faults}" for how in ("full", "lost") if faults)]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(SCRIPT), folder, *work]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(work)} failed:\n{done.stderr[-3000:]}")
     results: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
