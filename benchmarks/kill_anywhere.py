@@ -16,11 +16,29 @@ import json
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import record
 
 SCRIPT = Path(__file__).resolve().parents[1] / "tests" / "killing.py"
+
+
+def disturb(name: str, kills: int, faults: int) -> dict[str, Any]:
+    """Kill one job and take its disks away, in a process of its own; returns what came of it."""
+    work = [f"{name}={kills}", *(f"{how}-{name}={faults}" for how in ("full", "lost") if faults)]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(SCRIPT), folder, *work]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(work)} failed:\n{done.stderr[-3000:]}")
+    results: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    for job, result in results.items():
+        ended = f", ended {result['ended']}" if "ended" in result else ""
+        kind = next(kind for kind in ("kills", "faults", "losses") if kind in result)
+        print(f"{job}: {result[kind]} {kind}{ended}, differences: {result['differences'] or 'none'}", flush=True)
+    return results
 
 
 def main() -> None:
@@ -28,22 +46,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--demo-kills", type=int, default=10, help="of the demo, and of a table of reproduce")
     parser.add_argument("--faults", type=int, default=30)
+    parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    small = ("annotate", "train", "track", "track-many")
-    jobs = [f"{name}={arguments.kills}" for name in small]
-    jobs += [f"{name}={arguments.demo_kills}" for name in ("demo", "reproduce") if arguments.demo_kills]
-    jobs += [f"{how}-{name}={arguments.faults}" for how in ("full", "lost") for name in small if arguments.faults]
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(SCRIPT), folder, *jobs]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    results = json.loads(done.stdout.splitlines()[-1])
-    for name, result in results.items():
-        ended = f", ended {result['ended']}" if "ended" in result else ""
-        kind = next(kind for kind in ("kills", "faults", "losses") if kind in result)
-        print(f"{name}: {result[kind]} {kind}{ended}, differences: {result['differences'] or 'none'}")
+    jobs = [(name, arguments.kills, arguments.faults) for name in ("train", "track", "track-many", "annotate")]
+    jobs += [(name, arguments.demo_kills, 0) for name in ("demo", "reproduce") if arguments.demo_kills]
+    with ThreadPoolExecutor(arguments.workers) as pool:
+        found = pool.map(lambda job: disturb(*job), jobs)
+        results = {name: result for of_one in found for name, result in of_one.items()}
     numbers = f"--kills {arguments.kills} --demo-kills {arguments.demo_kills} --faults {arguments.faults}"
-    command_line = f"python benchmarks/kill_anywhere.py {numbers}"
-    print(record.save("kill_anywhere", command_line, results))
+    print(record.save("kill_anywhere", f"python benchmarks/kill_anywhere.py {numbers}", results))
 
 
 if __name__ == "__main__":

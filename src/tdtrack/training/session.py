@@ -253,6 +253,7 @@ class Session:
             require_still_there(self._settings_file)
             with self._final_weights():
                 save_model(path, self.run.model.merged(), self._metadata())
+            require_still_there(self._settings_file)  # else the model lies alone in a new folder
         self._fabric.barrier()
 
     def remarks(self) -> list[str]:
