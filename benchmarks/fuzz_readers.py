@@ -103,14 +103,6 @@ def fuzz(name: str, inputs: int) -> tuple[str, dict[str, Any]]:
     return name, {"inputs": inputs, **counts, "finds": finds[:50]}
 
 
-def keep(name: str, result: dict[str, Any]) -> None:
-    """Put one reader's outcome in the result file, beside those of the others, with the commit it was measured at."""
-    file = record.RESULTS / f"fuzz_readers--{record.machine()}.json"
-    earlier = json.loads(file.read_text())["results"] if file.is_file() else {}
-    earlier[name] = {**result, "commit": record._commit()}
-    record.save("fuzz_readers", f"python benchmarks/fuzz_readers.py --inputs {result['inputs']}", dict(sorted(earlier.items())))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--inputs", type=int, default=10_000)
@@ -124,7 +116,7 @@ def main() -> None:
         for future in as_completed([pool.submit(fuzz, name, arguments.inputs) for name in names]):
             name, result = future.result()
             if not arguments.no_record:
-                keep(name, result)
+                record.keep("fuzz_readers", f"python benchmarks/fuzz_readers.py --inputs {arguments.inputs}", name, result)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Kill jobs at random moments, start them again until they end, and compare with undisturbed runs, byte by byte.
 
-    python benchmarks/kill_anywhere.py [--kills 100] [--demo-kills 10] [--faults 30]
+    python benchmarks/kill_anywhere.py [--kills 100] [--demo-kills 10] [--faults 30] [--only demo,track]
 
 Annotation, training and tracking are small (``tests/long_jobs.py``), so that many moments are met; the demo and a table of
 ``reproduce`` run on a world of a few frames. A result file that exists must be whole at every moment, and nothing may lie about
@@ -16,12 +16,13 @@ import json
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import record
 
+SMALL, LARGE = ("train", "track", "track-many", "annotate"), ("demo", "reproduce")
 SCRIPT = Path(__file__).resolve().parents[1] / "tests" / "killing.py"
 
 
@@ -46,15 +47,16 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--demo-kills", type=int, default=10, help="of the demo, and of a table of reproduce")
     parser.add_argument("--faults", type=int, default=30)
+    parser.add_argument("--only", default="", help="jobs, with commas between")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
-    jobs = [(name, arguments.kills, arguments.faults) for name in ("train", "track", "track-many", "annotate")]
-    jobs += [(name, arguments.demo_kills, 0) for name in ("demo", "reproduce") if arguments.demo_kills]
-    with ThreadPoolExecutor(arguments.workers) as pool:
-        found = pool.map(lambda job: disturb(*job), jobs)
-        results = {name: result for of_one in found for name, result in of_one.items()}
+    names = [name for name in arguments.only.split(",") if name] or [*SMALL, *LARGE]
+    jobs = [(name, arguments.kills, arguments.faults) if name in SMALL else (name, arguments.demo_kills, 0) for name in names]
     numbers = f"--kills {arguments.kills} --demo-kills {arguments.demo_kills} --faults {arguments.faults}"
-    print(record.save("kill_anywhere", f"python benchmarks/kill_anywhere.py {numbers}", results))
+    with ThreadPoolExecutor(arguments.workers) as pool:
+        for future in as_completed([pool.submit(disturb, *job) for job in jobs]):
+            for name, result in future.result().items():
+                record.keep("kill_anywhere", f"python benchmarks/kill_anywhere.py {numbers}", name, result)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,23 @@ def save(suite: str, command: str, results: dict[str, Any]) -> Path:
     return path
 
 
+def keep(suite: str, command: str, part: str, result: dict[str, Any]) -> Path:
+    """Put the results of one part of a suite beside those of the other parts, with the commit it was measured at.
+
+    Args:
+        suite: as for ``save``.
+        command: as for ``save``.
+        part: its name; what the file has under it is replaced.
+        result: of this part.
+
+    Returns:
+        The file written.
+    """
+    file = RESULTS / f"{suite}--{machine()}.json"
+    earlier = json.loads(file.read_text())["results"] if file.is_file() else {}
+    return save(suite, command, dict(sorted({**earlier, part: {**result, "commit": _commit()}}.items())))
+
+
 def _commit() -> str:
     here = Path(__file__).resolve().parent.parent
     head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=False)

@@ -36,8 +36,12 @@ def test_what_is_recorded_outlives_a_kill_and_half_a_line_does_not(tmp_path: Pat
         first.record({"name": name, "status": "done"})
     with path.open("a") as file:  # killed while it wrote
         file.write('{"name": "c", "sta')
+    for left in (".m.jsonl.0123abcd.tmp", "camera/.v.txt.0123abcd.tmp"):  # killed while it sorted, and while it tracked
+        (tmp_path / left).parent.mkdir(exist_ok=True)
+        (tmp_path / left).touch()
     again = Manifest(path, {"model": "m"})
     assert list(again.entries) == ["b", "a"]
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["m.jsonl"]
     again.record({"name": "c", "status": "failed"})
     again.close()
     assert [json.loads(line).get("name") for line in path.read_text().splitlines()] == [None, "a", "b", "c"]

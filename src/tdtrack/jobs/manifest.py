@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tdtrack.errors import ConfigError, OutputError
-from tdtrack.files import atomic_write, reason_of, require_still_there
+from tdtrack.files import atomic_write, reason_of, require_still_there, sweep
 
 __all__ = ["MANIFEST_FILE", "Manifest"]
 
@@ -45,6 +45,7 @@ class Manifest:
         self.path = path
         self.entries: dict[str, dict[str, Any]] = {}
         self._head = {"format": _FORMAT, "settings": json.loads(json.dumps(settings))}
+        sweep(path.parent, below=True)
         lines = self._lines()
         if lines:
             self._compare(lines[0])
