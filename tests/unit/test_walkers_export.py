@@ -5,6 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -164,6 +168,22 @@ def test_an_interrupted_world_is_finished_to_the_same_bytes(
     assert _digest(tmp_path) == _digest(world.root)
     assert not set(done) & set(again)
     assert len(done) + len(again) == 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_the_processes_of_a_killed_world_end_with_it(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from tdtrack.data.walkers import WalkersConfig, write_world\n"
+        "if __name__ == '__main__':\n"
+        f"    write_world(WalkersConfig(), {str(tmp_path / 'world')!r}, progress=False, workers=2)\n"
+    )
+    started = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE)
+    while started.poll() is None and not list((tmp_path / "world").rglob("*.jpg")):
+        time.sleep(0.02)
+    started.kill()
+    said, _ = started.communicate(timeout=60)  # ends when no process is left that could write there
+    assert (said, started.returncode) == (b"", -signal.SIGKILL)
 
 
 def test_a_finished_world_is_not_made_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
