@@ -32,7 +32,7 @@ import record
 import several_looks
 from scipy.optimize import linear_sum_assignment
 
-from tdtrack.association import Tracker, appearance, evidence, scores
+from tdtrack.association import Tracker, appearance, evidence, kalman, scores
 from tdtrack.association import tracker as tracking
 from tdtrack.boxes import iou
 from tdtrack.config import AssociationConfig
@@ -45,6 +45,21 @@ from tdtrack.types import Detections, Tracks
 CHOSEN_ON = ("ADL-Rundle-6", "ETH-Bahnhof", "MOT17-02", "TUD-Stadtmitte")
 HELD_OUT = ("KITTI-17", "MOT17-09", "MOT17-13", "PETS09-S2L1")
 METRICS = ("HOTA", "MOTA", "IDF1", "IDSW")
+
+
+class SizesForgotten(evidence.Evidence):
+    """Lets the size of a lost track become as uncertain as its place, as a Kalman filter would."""
+
+    def _predict(self, seconds: float) -> None:
+        before = self._tracks.covariance[:, kalman.BOTH :, kalman.ASPECT :].copy()
+        lost = self._tracks.seen < self._clock - 1.5 * seconds
+        super()._predict(seconds)
+        both, velocity = before[lost, 0], before[lost, 1]
+        frames = evidence.NOISE_FRAME_RATE * seconds
+        self._tracks.covariance[lost, kalman.VALUE, kalman.ASPECT :] += frames * (2 * both + frames * velocity)
+        self._tracks.covariance[lost, kalman.BOTH, kalman.ASPECT :] += both + frames * velocity
+        self._tracks.covariance[lost, kalman.VELOCITY, kalman.ASPECT :] += velocity
+
 
 FAITHFUL = {
     "fairmot, ceiling 0.4": AssociationConfig(method="fairmot", max_appearance_cost=0.4),
@@ -63,6 +78,8 @@ PARTS: dict[str, tuple[AssociationConfig, dict[tuple[Any, str], Any]]] = {
     "scale not learned (generic)": (AssociationConfig(), {(appearance, "GENERIC_PAIRS"): 1e9}),
     "balance in the middle": (AssociationConfig(), {(appearance, "BALANCE"): 0.5}),
     "lost tracks found by place alone": (AssociationConfig(), {(evidence, "MIN_RETURN_EVIDENCE"): -np.inf}),
+    "looks of who was away count in full": (AssociationConfig(), {(evidence, "AWAY_LOOK_SHARE"): 1.0}),
+    "sizes forgotten like places": (AssociationConfig(), {(tracking, "Evidence"): SizesForgotten}),
     "without looks": (AssociationConfig(), {(appearance, "MAX_EVIDENCE"): 0.0}),
     "overlap ignored": (AssociationConfig(), {(evidence, "BENEFIT_OF_DOUBT"): -50.0}),
     "scores not weighed": (AssociationConfig(), {(scores, "MAX_LOG_ODDS"): 0.0, (evidence, "BENEFIT_OF_DOUBT"): 50.0}),
@@ -80,7 +97,16 @@ SHAKEN: dict[tuple[Any, str], tuple[float, float]] = {
         (evidence, ("MEASUREMENT_NOISE", "TAIL", "ISOLATED_IOU", "SURE_IOU", "HIDDEN_HITS", "DUPLICATE_IOU", "NEW_LOOK_SHARE")),
         (
             evidence,
-            ("MIN_RETURN_EVIDENCE", "MIN_TRUST", "MAX_TRUST", "UNSURE_IOU", "TELLING_IOU", "NEAR_IOU", "BENEFIT_OF_DOUBT"),
+            (
+                "MIN_RETURN_EVIDENCE",
+                "AWAY_LOOK_SHARE",
+                "MIN_TRUST",
+                "MAX_TRUST",
+                "UNSURE_IOU",
+                "TELLING_IOU",
+                "NEAR_IOU",
+                "BENEFIT_OF_DOUBT",
+            ),
         ),
         (appearance, ("MEMORY", "GENERIC_PAIRS", "BALANCE", "MAX_EVIDENCE")),
         (scores, ("PRIOR_DETECTIONS", "MEMORY", "MAX_LOG_ODDS")),

@@ -168,6 +168,17 @@ def test_a_lost_track_may_be_farther_away_the_longer_it_was_lost() -> None:
     assert motion_evidence(*late, near) < motion_evidence(*soon, near) - 2  # and a near one says less
 
 
+def test_who_was_away_is_known_by_size_where_no_look_tells() -> None:
+    for height, known in ((80, True), (200, False)):
+        tracker = Tracker(AssociationConfig(max_hidden_seconds=0))
+        for _ in range(20):
+            tracker.update(see((0, A)).with_embedding(None))
+        for _ in range(45):
+            tracker.update(Detections.empty())
+        back = Detections(np.array([[20 - height / 4, 140 - height / 2, 20 + height / 4, 140 + height / 2]]), [0.9], [0])
+        assert (1 in ids(tracker.update(back)) + ids(tracker.update(back))) is known
+
+
 @pytest.mark.parametrize(("missed", "kept"), [(10, True), (11, False)])
 def test_a_lost_track_waits_for_seconds(missed: int, kept: bool) -> None:
     tracker = Tracker(AssociationConfig(max_lost_seconds=1.0), frame_rate=10.0)

@@ -6,7 +6,8 @@ all pairs of a frame are chosen together.
 
 - **Motion**: how far the box lies from where the track should be, in units of the track's uncertainty, which grows while the
   track is lost; so a lost track may be found farther away, but its place says less. The tails are a Student t's: cameras
-  shake, people turn. Who was away may come back anywhere, so against a lost track motion never says much.
+  shake, people turn. Who was away may come back anywhere, so against a lost track motion never says much, and comes back
+  turned, so the look says less too.
 - **Appearance**: the cosine of the looks, on a scale that the video itself calibrates (``tdtrack.association.appearance``),
   worth less the more the box overlaps another, whose pixels it holds.
 - **Scores**: sure detections choose first, unsure ones continue the tracks that remain but start none. What a score is worth
@@ -46,8 +47,11 @@ MEASUREMENT_NOISE = 0.1
 TAIL = 6.0
 """Degrees of freedom of the Student t of motion: the fewer, the less a jump counts."""
 
-MIN_RETURN_EVIDENCE = -2.0
+MIN_RETURN_EVIDENCE = -0.5
 """Motion speaks against a lost track by at most this much: who was away may come back anywhere."""
+
+AWAY_LOOK_SHARE = 0.6
+"""Looks against a lost track count for this much: the scale is that of objects in view, and who was away comes back turned."""
 
 ISOLATED_IOU = 0.3
 """A box that overlaps no other by more shows one object: its look may be learned."""
@@ -228,7 +232,7 @@ class Evidence:
         lost = tracks.seen < self._clock - 1.5 * seconds
         elsewhere = lost[:, None] & (evidence < MIN_RETURN_EVIDENCE)
         evidence[elsewhere] = MIN_RETURN_EVIDENCE
-        evidence += look_evidence(self.scale, cosine, known, overlap)
+        evidence += np.where(lost, AWAY_LOOK_SHARE, 1.0)[:, None] * look_evidence(self.scale, cosine, known, overlap)
         evidence[tracks.class_id[:, None] != candidates.class_id] = -np.inf
         evidence += np.where(sure, 0.0, np.minimum(worth, 0.0))
         expected = iou(xyah_to_xyxy(tracks.mean[:, :4]), candidates.xyxy)
@@ -251,8 +255,11 @@ class Evidence:
 
     def _predict(self, seconds: float) -> None:
         tracks = self._tracks
-        # A lost object keeps its path but not its change of size, which would blow its box up.
-        tracks.mean[tracks.seen < self._clock - 1.5 * seconds, 6:] = 0.0
+        # A lost object keeps its path but not its change of size, which would blow its box up. Nor does its size get uncertain
+        # as fast as its place: else a box of the right size where it was expected would soon say nothing.
+        lost = tracks.seen < self._clock - 1.5 * seconds
+        tracks.mean[lost, 6:] = 0.0
+        tracks.covariance[lost, kalman.BOTH :, kalman.ASPECT :] = 0.0
         tracks.mean, tracks.covariance = kalman.predict(tracks.mean, tracks.covariance, NOISE_FRAME_RATE * seconds)
         tracks.mean[:, kalman.HEIGHT] = np.maximum(tracks.mean[:, kalman.HEIGHT], 1.0)
         tracks.mean[:, kalman.ASPECT] = np.maximum(tracks.mean[:, kalman.ASPECT], 0.05)
