@@ -43,7 +43,7 @@ def test_all_recipes_are_found() -> None:
     names = {path.stem for path in RECIPES}
     assert {"paper-table1", "paper-benchmark", "paper-mot20-finetune", "laptop-people", "laptop-tiny"} <= names
     assert {"walkers-table1", "walkers-table2", "walkers-mot20-finetune", "table5-mnet", "table6-64", "fig6-1"} <= names
-    assert len(RECIPES) == 33 and len(SCALES) == 1
+    assert len(RECIPES) == 33 and [path.stem for path in SCALES] == ["reproduce-longer", "reproduce-walkers"]
 
 
 def test_the_papers_training_data_are_parts_of_a_recipe() -> None:
@@ -143,10 +143,13 @@ def test_rows_of_tables_and_recipes_are_the_same_settings(world: str) -> None:
 
 
 def test_the_scale_recipe_is_the_default() -> None:
-    found, wanted = read_scale(str(SCALES[0]), paper_scale()), walkers_scale()
+    longer, walkers = map(str, SCALES)
+    found, wanted = read_scale(walkers, paper_scale()), walkers_scale()
     assert found.walkers == wanted.walkers
     base = TrainConfig(out="", train=PLACEHOLDER)
     precision = {"precision": wanted.train["precision"]}  # the machine's choice
     assert apply_settings(base, {**found.train, **precision}) == apply_settings(base, wanted.train)
     assert {name: found.teacher[name] for name in wanted.teacher} == wanted.teacher
     assert {name: found.tracker[name] for name in wanted.tracker} == wanted.tracker
+    changed = {**wanted.train, "loss.embedding_weight": 2.0, "optimizer.steps": 1600}
+    assert apply_settings(base, read_scale(longer, walkers_scale()).train) == apply_settings(base, changed)
