@@ -22,7 +22,7 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,6 +32,7 @@ from tdtrack.association.candidates import Candidates
 from tdtrack.association.kalman import Floats
 from tdtrack.association.matching import assign, unmatched
 from tdtrack.association.scores import ScoreScale
+from tdtrack.association.table import TrackTable, empty_table
 from tdtrack.boxes import iou, xyah_to_xyxy
 from tdtrack.config import AssociationConfig
 from tdtrack.types import BoolArray, IntArray, Tracks
@@ -93,49 +94,6 @@ NEW_LOOK_SHARE = 0.1
 """Least share of a new look in the running one, once the first looks have been averaged."""
 
 
-@dataclass(slots=True, eq=False)
-class _Table:
-    """All tracks, a row each.
-
-    Attributes:
-        track_id: ``(T,)``.
-        class_id: ``(T,)``.
-        score: ``(T,)`` of the last detection.
-        trust: ``(T,)`` fading sum of the log-odds that the detections' scores give an object.
-        mean: ``(T, 8)`` Kalman states.
-        covariance: ``(T, 3, 4)``.
-        look: ``(T, D)`` running embedding of unit length; zeros where none was seen.
-        looks: ``(T,)`` embeddings in it.
-        hits: ``(T,)`` detections so far.
-        seen: ``(T,)`` time of the last detection, seconds.
-        confirmed: ``(T,)``.
-    """
-
-    track_id: IntArray
-    class_id: IntArray
-    score: Floats
-    trust: Floats
-    mean: Floats
-    covariance: Floats
-    look: Floats
-    looks: IntArray
-    hits: IntArray
-    seen: Floats
-    confirmed: BoolArray
-
-    def __len__(self) -> int:
-        return len(self.track_id)
-
-    def select(self, rows: IntArray | BoolArray) -> _Table:
-        """Return the given rows."""
-        return _Table(*(getattr(self, column.name)[rows] for column in fields(self)))
-
-    def extended(self, other: _Table) -> _Table:
-        """Return these rows and then the other's."""
-        columns = [column.name for column in fields(self)]
-        return _Table(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in columns))
-
-
 def motion_evidence(mean: Floats, covariance: Floats, xyah: Floats) -> Floats:
     """Weigh places and sizes.
 
@@ -194,7 +152,7 @@ class Evidence:
         self._clock = 0.0
         self._unwatched = 0.0
         self._next_id = 1
-        self._tracks = _empty_table()
+        self._tracks = empty_table()
         self._lowest, self._highest = np.full(2, np.inf), np.full(2, -np.inf)
 
     def move_camera(self, affine: Floats) -> None:
@@ -360,7 +318,7 @@ class Evidence:
         mean, covariance = kalman.initiate(candidates.xyah[chosen])
         dim = self._tracks.look.shape[1]
         look = np.zeros((count, dim)) if candidates.embedding is None else candidates.embedding[chosen].astype(np.float64)
-        started = _Table(
+        started = TrackTable(
             track_id=np.arange(self._next_id, self._next_id + count),
             class_id=candidates.class_id[chosen],
             score=candidates.score[chosen],
@@ -397,9 +355,3 @@ class Evidence:
             tracks.class_id[shown],
             hidden[shown],
         )
-
-
-def _empty_table() -> _Table:
-    whole, real = np.zeros(0, np.int64), np.zeros(0)
-    states = np.zeros((0, 8)), np.zeros((0, 3, 4))
-    return _Table(whole, whole, real, real, *states, np.zeros((0, 0)), whole, whole, real, np.zeros(0, np.bool_))
