@@ -164,7 +164,7 @@ def test_the_command_says_what_it_cannot_do(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "scale.yaml").write_text("walkers:\n  sequencs: 3\n")
     assert cli.main(["reproduce", "table1", "--scale", str(tmp_path / "scale.yaml"), "--out", str(tmp_path / "x")]) == 2
     assert "walkers.sequences" in capsys.readouterr().err
-    with pytest.raises(DataError, match=r"base-train-set/annotations\.json is not there"):
+    with pytest.raises(DataError, match=r"ETH is not there; put it there, docs/paper\.md says"):
         reproduce(Request("table1", str(tmp_path / "x"), data_root=str(tmp_path)), paper_scale(), Console(quiet=True))
 
 
