@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from tdtrack.config import TrainConfig
@@ -57,7 +57,8 @@ def _loop(session: Session, config: TrainConfig, *, progress: bool) -> None:
     """Iterate to the end: learn, write down, validate, keep."""
     run, steps = session.run, config.optimizer.steps
     with ExitStack() as stack:
-        batches = session.batches()  # its processes must start before the threads of log and progress bar
+        # Its processes must start before the threads of log and progress bar.
+        batches = stack.enter_context(closing(session.batches()))
         log = stack.enter_context(MetricsLog(Path(config.out), run.step)) if session.leads else None
         line = stack.enter_context(ProgressLine("training", steps, run.step, enabled=progress))
         stop = stack.enter_context(StopRequest())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -366,7 +366,7 @@ def training_batches(
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the batches of all iterations that are left.
 
     Args:
@@ -378,7 +378,7 @@ def training_batches(
         pin_memory: put batches where a GPU fetches them fast.
 
     Returns:
-        An iterator whose loader processes have started when this returns.
+        A generator whose loader processes have started when this returns, and have ended when it is closed.
 
     Raises:
         ConfigError: the devices cannot share a batch evenly, or it cannot be cut into micro-batches.
@@ -403,8 +403,11 @@ def training_batches(
     return _good_batches(iter(loader))
 
 
-def _good_batches(loaded: Iterator[Batch | TdtrackError]) -> Iterator[Batch]:
-    for batch in loaded:
-        if isinstance(batch, TdtrackError):
-            raise batch
-        yield batch
+def _good_batches(loaded: Iterator[Batch | TdtrackError]) -> Generator[Batch, None, None]:
+    try:
+        for batch in loaded:
+            if isinstance(batch, TdtrackError):
+                raise batch
+            yield batch
+    finally:
+        del loaded  # ends its processes: kept alive by a traceback, it would keep Python from ending

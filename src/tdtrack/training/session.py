@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from hashlib import sha256
@@ -136,7 +136,7 @@ class Session:
             )
         return IdentityHead(self.config.model.embedding_dim, count)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self) -> Generator[Batch, None, None]:
         """Return this process's share of the batches that are left; loader processes have started when this returns."""
         return training_batches(
             self._samples,
