@@ -29,9 +29,9 @@ _DEEP_MODES = ("I", "F")  # Pillow cuts pixels of more than 8 bits at 255 withou
 _HEADER_THREADS = 8
 _KEPT_BLOCKS = 8
 
-# Pillow gives the memory of every image back to the system and takes it anew for the next one, page by page; with a few blocks
-# kept (16 MB each at most), reading a photo takes a third of the time (benchmarks/speed_training.py, "annotate_over_teacher").
-# The same as PILLOW_BLOCKS_MAX in the environment, which is too late for a library to set.
+# Pillow gives the memory of every image back to the system and takes it anew for the next one, page by page, which can take
+# longer than decoding; so a few blocks are kept (16 MB each at most). The same as PILLOW_BLOCKS_MAX in the environment, which
+# is too late for a library to set.
 PIL.Image.core.set_blocks_max(_KEPT_BLOCKS)  # type: ignore[attr-defined]
 
 
