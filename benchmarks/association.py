@@ -185,6 +185,17 @@ class Bench:
         return self.score(out)
 
 
+def earlier_peers(suite: str, environments: dict[str, str | None]) -> dict[str, dict[str, Any]]:
+    """Return the recorded rows of peers whose environment is not given this time, with the commit they were measured at."""
+    file = record.RESULTS / f"{suite}--{record.machine()}.json"
+    if not file.is_file():
+        return {}
+    earlier = json.loads(file.read_text())
+    missing = tuple(f"({name})" for name, python in environments.items() if python is None)
+    rows = {name: row for name, row in earlier["results"]["rows"].items() if name.endswith(missing)}
+    return {name: {"measured at commit": earlier["commit"], **row} for name, row in rows.items()}
+
+
 def _true_tracks(index: int, found: Detections, people: np.ndarray) -> Tracks:
     boxes = np.concatenate([people[:, 2:4], people[:, 2:4] + people[:, 4:6]], axis=1)
     overlap = iou(found.xyxy.astype(np.float64), boxes)
@@ -376,6 +387,7 @@ def main() -> None:
                             stack.enter_context(mock.patch.object(module, constant, value))
                         report(f"{kind}: {name}", bench.ours(f"{kind}-{name}", config, false_boxes=kind))
             return
+        peers = earlier_peers(suite, {"roboflow": arguments.trackers, "boxmot": arguments.boxmot})
         report("evidence (default)", bench.ours("evidence", AssociationConfig()))
         if arguments.what in ("parts", "sensitivity"):
             if arguments.what == "parts":
@@ -395,6 +407,8 @@ def main() -> None:
         ):
             for name in names if python else ():
                 report(f"{name} ({script.partition('_')[0]})", bench.peer(python, script, name))
+        for name, row in peers.items():
+            report(name, row)
         for name, config in FAITHFUL.items():
             report(name, bench.ours(name, config, 30.0))
 

@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--trackers", type=str, default=None)
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
+    peers = association.earlier_peers("association-walkers", {"roboflow": arguments.trackers, "boxmot": arguments.boxmot})
 
     def report(name: str, row: dict[str, Any]) -> None:
         results[name] = row
@@ -119,6 +120,8 @@ def main() -> None:
         ):
             for name in names if python else ():
                 report(f"{name} ({script.partition('_')[0]})", bench.peer(python, script, name))
+        for name, row in peers.items():
+            report(name, row)
 
 
 if __name__ == "__main__":

@@ -62,15 +62,6 @@ def iou(a: Boxes, b: Boxes) -> NDArray[Any]:
     return table
 
 
-def iou_pairs(a: Boxes, b: Boxes) -> NDArray[Any]:
-    """Return the ``(N,)`` intersection over union of each box with the one in the same row; zero where both have no area."""
-    side = np.clip(np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2]), 0, None)
-    overlap = side[:, 0] * side[:, 1]
-    union = box_area(a) + box_area(b) - overlap
-    row: NDArray[Any] = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
-    return row
-
-
 def clip_to_image(xyxy: Boxes, width: int, height: int) -> Boxes:
     """Return the boxes cut at the border of a ``width`` x ``height`` image."""
     clipped: NDArray[Any] = np.clip(xyxy, 0, np.array([width, height, width, height], xyxy.dtype))

@@ -173,7 +173,7 @@ def test_tracks_survive_a_swinging_camera(tmp_path: Path, monkeypatch: pytest.Mo
         summary = run_track(request, {})
         rows = np.loadtxt(tmp_path / choice / "frames.txt", delimiter=",")
         given[choice] = summary.camera_moved, len(np.unique(rows[:, 1])), rows
-    assert given["off"][:2] == (0, 4) or given["off"][1] > 2
+    assert given["off"][0] == 0 and given["off"][1] > 2
     assert given["on"][:2] == (3, 2)
     rows = given["on"][2]
     left = rows[rows[:, 1] == 1]

@@ -11,7 +11,7 @@ from tdtrack.association.kalman import Floats
 from tdtrack.errors import ConfigError, MissingExtraError
 from tdtrack.types import FloatArray, Image
 
-__all__ = ["CAMERA_MOTION", "CameraMotion", "camera_motion_for"]
+__all__ = ["CameraMotion", "camera_motion_for"]
 
 CAMERA_MOTION = ("auto", "on", "off")
 
@@ -33,8 +33,6 @@ LOOK_EVERY = 5
 """A camera that stands is looked at once in so many frames, until it moves."""
 BORDER = 0.1
 """Border around each object that is left out too, in its sides: edges of people move with them."""
-
-_OpenCV = Any
 
 
 def camera_motion_for(choice: str, method: str) -> CameraMotion | None:
@@ -79,7 +77,7 @@ class CameraMotion:
             import cv2
         except ImportError as error:
             raise MissingExtraError("opencv-python-headless", "camera", "following the camera") from error
-        self._cv2: _OpenCV = cv2
+        self._cv2: Any = cv2
         self._before: NDArray[np.uint8] | None = None
         self._points: NDArray[np.float32] | None = None
         self._shape: tuple[int, ...] = ()
