@@ -195,6 +195,10 @@ def test_keys_name_what_determines_a_result(scale: Scale, tmp_path: Path) -> Non
         name(changed(walkers=apply_settings(scale.walkers, {"seed": 1}))),
     ]
     assert len({same[0], *others}) == 6
+    assert name(changed(teacher_steps={"ResNet50": 2})) == same[0]  # another row's teacher
+    assert name(changed(teacher_steps={"ON-Large": 2})) == name(changed(teacher={**scale.teacher, "steps": 2}))
+    with pytest.raises(ConfigError, match="teacher_steps names Resnet; the teachers are ResNet50, ON-Small, ON-Large"):
+        name(changed(teacher_steps={"Resnet": 2}))
     assert not list(tmp_path.iterdir())  # nothing is made to know a name
 
 

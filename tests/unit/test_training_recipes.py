@@ -13,6 +13,7 @@ from tdtrack.cli.parsing import parse
 from tdtrack.cli.reproduce_verbs import read_scale
 from tdtrack.config import DataSource, OptimizerConfig, TrainConfig
 from tdtrack.data.formats import FORMATS
+from tdtrack.data.walkers import WalkersConfig
 from tdtrack.reproduce import TABLES, paper_scale, walkers_scale
 from tdtrack.reproduce.scale import apply_settings
 from tdtrack.reproduce.tables import Row
@@ -43,7 +44,7 @@ def test_all_recipes_are_found() -> None:
     names = {path.stem for path in RECIPES}
     assert {"paper-table1", "paper-benchmark", "paper-mot20-finetune", "laptop-people", "laptop-tiny"} <= names
     assert {"walkers-table1", "walkers-table2", "walkers-mot20-finetune", "table5-mnet", "table6-64", "fig6-1"} <= names
-    assert len(RECIPES) == 33 and [path.stem for path in SCALES] == ["reproduce-longer", "reproduce-walkers"]
+    assert len(RECIPES) == 34 and [path.stem for path in SCALES] == ["reproduce-demo-world", "reproduce-walkers"]
 
 
 def test_the_papers_training_data_are_parts_of_a_recipe() -> None:
@@ -113,7 +114,7 @@ ROWS = {
     ("table6", "512"): None,
     ("fig6", "1: alpha_e 2"): "fig6-1",
     ("fig6", "2: alpha_e 2, twice as long"): "{world}-fig6-2",
-    ("fig6", "3: alpha_e 10"): None,
+    ("fig6", "3: alpha_e 10"): "fig6-3",
     ("fig6", "4: alpha_e 10, levels 2 to 6"): "fig6-4",
 }
 
@@ -143,13 +144,14 @@ def test_rows_of_tables_and_recipes_are_the_same_settings(world: str) -> None:
 
 
 def test_the_scale_recipe_is_the_default() -> None:
-    longer, walkers = map(str, SCALES)
-    found, wanted = read_scale(walkers, paper_scale()), walkers_scale()
+    demo_world, walkers = (read_scale(str(path), paper_scale()) for path in SCALES)
+    found, wanted = walkers, walkers_scale()
     assert found.walkers == wanted.walkers
     base = TrainConfig(out="", train=PLACEHOLDER)
     precision = {"precision": wanted.train["precision"]}  # the machine's choice
     assert apply_settings(base, {**found.train, **precision}) == apply_settings(base, wanted.train)
     assert {name: found.teacher[name] for name in wanted.teacher} == wanted.teacher
     assert {name: found.tracker[name] for name in wanted.tracker} == wanted.tracker
-    changed = {**wanted.train, "loss.embedding_weight": 2.0, "optimizer.steps": 1600}
-    assert apply_settings(base, read_scale(longer, walkers_scale()).train) == apply_settings(base, changed)
+    assert found.teacher_steps == wanted.teacher_steps
+    assert demo_world.walkers == WalkersConfig()
+    assert read_scale(str(SCALES[0]), walkers_scale()).train == {**demo_world.train, **precision}

@@ -40,7 +40,7 @@ def _reproduce(settings: Settings, console: Console) -> int:
 
 
 def read_scale(path: str, base: Scale) -> Scale:
-    """Read a scale file: sections ``walkers``, ``teacher``, ``train`` and ``tracker``, each with what differs from the base.
+    """Read a scale file: in sections named as the parts of a ``Scale``, what differs from the base.
 
     Args:
         path: the YAML file.
@@ -55,7 +55,7 @@ def read_scale(path: str, base: Scale) -> Scale:
     words = ["--config", path]
     parsed = parse("reproduce --scale", Verb("scale of a reproduction", partial(_scale_arguments, base), lambda *_: 0), words)
     sections = {name: dict(vars(parsed[name])) for name in ("teacher", "train", "tracker")}
-    return Scale(walkers=parsed["walkers"], **sections)
+    return Scale(walkers=parsed["walkers"], teacher_steps=parsed["teacher_steps"], **sections)
 
 
 def _scale_arguments(base: Scale, parser: ArgumentParser) -> None:
@@ -68,6 +68,7 @@ def _scale_arguments(base: Scale, parser: ArgumentParser) -> None:
         "tracker": (AssociationConfig, {"max_appearance_cost"}),
     }
     parser.add_class_arguments(WalkersConfig, "walkers")
+    parser.add_argument("--teacher_steps", type=dict[str, int], default=dict(base.teacher_steps))
     for section, (record, names) in skipped.items():
         parser.add_class_arguments(record, section, skip=names, instantiate=False)
     defaults: dict[str, Any] = {f"walkers.{name}": value for name, value in vars(base.walkers).items()}

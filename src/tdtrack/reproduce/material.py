@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -15,6 +15,7 @@ from tdtrack.data.coco import write_coco
 from tdtrack.data.dataset import DetectionDataset
 from tdtrack.data.identities import write_identities
 from tdtrack.data.walkers import WalkersConfig, World, withheld_identities, write_world
+from tdtrack.errors import ConfigError
 from tdtrack.files import once
 from tdtrack.reproduce.scale import Scale, apply_settings
 from tdtrack.reproduce.tables import Data
@@ -88,13 +89,22 @@ class WalkersMaterial:
     scale: Scale
     out: Path
 
+    def __post_init__(self) -> None:
+        """Refuse a scale that trains teachers nobody asks for.
+
+        Raises:
+            ConfigError: ``teacher_steps`` names another teacher than Tab. 3's.
+        """
+        if unknown := sorted(set(self.scale.teacher_steps) - set(ARCHITECTURE)):
+            raise ConfigError(f"teacher_steps names {', '.join(unknown)}; the teachers are {', '.join(ARCHITECTURE)}")
+
     def data_key(self, data: Data) -> str:
         """Return a name that the world without its sequences, and the share of its videos, determine."""
         return f"{self._world_key(_SEQUENCES)}-{data}"
 
     def teacher_key(self, name: str) -> str:
         """Return a name that architecture, training and the world's crops determine."""
-        config = apply_settings(TeacherTrainConfig(crops="", out="", architecture=ARCHITECTURE[name]), self.scale.teacher)
+        config = self._teacher_settings(name)
         return f"{config.architecture}-{content_key(self._world_key(_SEQUENCES | _DETECTION), asdict(config))}"
 
     def sequences_key(self) -> str:
@@ -133,21 +143,23 @@ class WalkersMaterial:
     @cache  # noqa: B019 - one object per command
     def teacher(self, name: str) -> Teacher:
         """Return a teacher trained on the world's crops."""
-        return load_teacher(train_teacher(self._teacher_settings(name)))
+        crops, out = str(self.world().reid), str(self._teacher_file(name))
+        return load_teacher(train_teacher(replace(self._teacher_settings(name), crops=crops, out=out)))
 
     def teacher_map(self, name: str) -> float | None:
         """Return its mAP on people of the world it was not trained on."""
-        path = Path(self._teacher_settings(name).out).with_suffix(".json")
+        path = self._teacher_file(name).with_suffix(".json")
         quality: dict[str, float] = once(path, lambda: evaluate_reid(self.teacher(name), self.world().reid))
         return quality["mAP"]
 
+    def _teacher_file(self, name: str) -> Path:
+        return self.out / "teachers" / f"{self.teacher_key(name)}.safetensors"
+
     def _teacher_settings(self, name: str) -> TeacherTrainConfig:
-        config = TeacherTrainConfig(
-            crops=str(self.world().reid),
-            out=str(self.out / "teachers" / f"{self.teacher_key(name)}.safetensors"),
-            architecture=ARCHITECTURE[name],
-        )
-        return apply_settings(config, self.scale.teacher)
+        """Return a teacher's training, without the places of its crops and file."""
+        steps = self.scale.teacher_steps
+        settings = {**self.scale.teacher, **({"steps": steps[name]} if name in steps else {})}
+        return apply_settings(TeacherTrainConfig(crops="", out="", architecture=ARCHITECTURE[name]), settings)
 
 
 def _videos(config: WalkersConfig, data: Data) -> int:
