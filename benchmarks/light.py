@@ -2,8 +2,9 @@
 
     python benchmarks/light.py --out runs/reproduce [--steps 400] [--recipe recipes/light-320.yaml] [--threads 2]
 
-Both take the recipe's input size, augmentation and optimizer, and world and teacher of ``tdtrack reproduce``, whose folder
-may be given: what is there is kept. The ceiling is calibrated, the association the default.
+Both take the recipe's input size, augmentation and optimizer, and world and teacher of ``tdtrack reproduce --scale
+recipes/reproduce-demo-world.yaml``, whose folder may be given: what is there is kept. The ceiling is calibrated, the
+association the default.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import record
 import torch
 import yaml
 
+from tdtrack.cli.reproduce_verbs import read_scale
 from tdtrack.reproduce import walkers_scale
 from tdtrack.reproduce.material import WalkersMaterial
 from tdtrack.reproduce.scale import Scale
@@ -48,8 +50,8 @@ def main() -> None:
     recipe = yaml.safe_load(arguments.recipe.read_text())
     train = flat({name: value for name, value in recipe.items() if name not in ("out", "train", "validation")})
     train |= SHORT | {"optimizer.steps": arguments.steps, "precision": native_precision()}
-    usual = walkers_scale()
-    scale = Scale(usual.walkers, usual.teacher, train, {"method": "evidence"})
+    base = read_scale("recipes/reproduce-demo-world.yaml", walkers_scale())
+    scale = Scale(base.walkers, base.teacher, train, {"method": "evidence"})
     workshop = Workshop(WalkersMaterial(scale, arguments.out), scale, arguments.out)
     rows = {
         arguments.recipe.stem: Row("light"),
