@@ -2,9 +2,9 @@
 
     python benchmarks/association_walkers.py --runs RUN... --sequences FOLDER [--boxmot PYTHON] [--trackers PYTHON]
 
-RUN are one-stage models of ``tdtrack reproduce table1 --scale recipes/reproduce-demo-world.yaml`` (``runs/reproduce/runs``),
-FOLDER the sequences of its world. All runs and sequences count together. Ours take what calibration stored in each model;
-peers run with their default settings and our embeddings, and see no frames.
+RUN are the models of the second row of ``tdtrack reproduce fig6 --scale recipes/reproduce-demo-world.yaml --seeds 2``
+(``runs/reproduce/runs``), FOLDER the sequences of its world. All runs and sequences count together. Ours take what
+calibration stored in each model; peers run with their default settings and our embeddings, and see no frames.
 """
 
 from __future__ import annotations

@@ -144,6 +144,9 @@ def test_rows_of_tables_and_recipes_are_the_same_settings(world: str) -> None:
 
 
 def test_the_scale_recipe_is_the_default() -> None:
+    for path in SCALES:  # YAML would take the last of two sections of one name
+        sections = re.findall(r"^(\S.*?):", path.read_text(), re.M)
+        assert [name for name in sections if not name.startswith("#")] == ["walkers", "teacher", "train", "tracker"]
     demo_world, walkers = (read_scale(str(path), paper_scale()) for path in SCALES)
     found, wanted = walkers, walkers_scale()
     assert found.walkers == wanted.walkers

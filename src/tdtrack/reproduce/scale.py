@@ -35,13 +35,13 @@ class Scale:
 
 
 def walkers_scale() -> Scale:
-    """Return a world and trainings for two CPU cores: a quarter of an hour for a model of the default backbone on one of them.
+    """Return a world and trainings for two CPU cores: some 25 minutes for a model of the default backbone on one of them.
 
     Source:
         Our choice: the demo's optimizer and augmentation, with D_s = 512 of Tab. 1 and the paper's association. The world is
         calmer than the demo's, so that the two-stage tracker does about as well in it as on the paper's validation sequences,
         and many videos of few frames show many people. ON-Large trains until its mAP is about the paper's. The weight of the
-        embedding is not the paper's 10, and its last convolution learns slowly: see docs/paper.md.
+        embedding is not the paper's 10, which costs a network this small its detection (Fig. 6 in docs/paper.md).
     """
     return Scale(
         walkers=WalkersConfig(
