@@ -96,13 +96,39 @@ def test_a_shared_kernel_learns_what_all_slots_learn_together() -> None:
     assert torch.allclose(common, by_slot.sum(dim=0), atol=1e-7) and common.abs().max() > 0
 
 
-def test_a_merged_model_is_plain_and_the_same_and_leaves_the_other_as_it_was() -> None:
+def test_tied_slots_learn_one_kernel_as_if_each_had_a_copy_of_it() -> None:
+    torch.manual_seed(2)
+    config = ModelConfig(embedding_dim=5, fpn_width=6, embedding_width=7)
+    plain, tied = (EmbeddingHead(2, config) for _ in range(2))
+    with torch.no_grad():
+        plain.conv2.bias.normal_()  # slots differ in their biases alone
+        plain.conv2.weight.normal_()
+        mean = plain.conv2.weight.view(config.anchors_per_cell, 5, 7, 3, 3).mean(dim=0)
+    tied.load_state_dict(plain.state_dict())
+    tied.tie_slots()
+    with torch.no_grad():
+        plain.conv2.weight.copy_(mean.repeat(config.anchors_per_cell, 1, 1, 1))
+    features = [torch.randn(2, 6, 4, 5), torch.randn(2, 6, 2, 3)]
+    image, anchor = torch.tensor([0, 1, 1, 0]), torch.tensor([3, 40, 185, 200])
+    outputs = [head.at(head(features), image, anchor) for head in (plain, tied)]
+    assert torch.allclose(*outputs, atol=1e-5)
+    assert torch.allclose(tied.dense(tied(features))[image, anchor], outputs[0], atol=1e-5)
+    for output in outputs:
+        output.square().sum().backward()
+    common = tied.conv2.parametrizations.weight.original.grad
+    by_slot = plain.conv2.weight.grad.view(config.anchors_per_cell, 5, 7, 3, 3)
+    assert torch.allclose(common, by_slot.sum(dim=0), rtol=1e-4, atol=1e-4) and common.abs().max() > 0
+    assert torch.allclose(tied.conv2.bias.grad, plain.conv2.bias.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["share_slots", "tie_slots"])
+def test_a_merged_model_is_plain_and_the_same_and_leaves_the_other_as_it_was(how: str) -> None:
     torch.manual_seed(1)
     model = small_model()
     names = list(model.state_dict())
-    model.embedding_head.share_slots()
+    getattr(model.embedding_head, how)()
     with torch.no_grad():
-        model.embedding_head.conv2.parametrizations.weight.original1.normal_()
+        list(model.embedding_head.conv2.parametrizations.weight.parameters())[-1].normal_()
     split = list(model.state_dict())
     plain = model.merged().eval()
     assert list(plain.state_dict()) == names and list(model.state_dict()) == split

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,11 +38,30 @@ def with_directions(config: TrainConfig) -> TrainConfig:
 def test_directions_are_those_of_all_boxes_of_all_sets(sources: list[DataSource]) -> None:
     sets = load_labelled_sets(sources, ("person",), 8, need_stores=True)
     rows = np.concatenate([item.store.lookup(item.dataset.annotation_id) for item in sets if item.store]).astype(np.float64)
-    target = fit_target(sets, 8)
+    target = fit_target(sets, 8, "pca")
     assert np.allclose(target.mean, rows.mean(axis=0), atol=1e-6)
     values, vectors = np.linalg.eigh(np.cov(rows.T, bias=True))
     strongest = vectors[:, np.argsort(-values)[:8]]
     assert np.allclose(np.abs(strongest.T @ target.directions.numpy()), np.eye(8), atol=1e-4)
+
+
+def test_centred_is_the_first_numbers_about_the_mean_of_all_boxes(sources: list[DataSource]) -> None:
+    sets = load_labelled_sets(sources, ("person",), 8, need_stores=True)
+    rows = np.concatenate([item.store.lookup(item.dataset.annotation_id) for item in sets if item.store]).astype(np.float64)
+    learned = fit_target(sets, 8, "centred")(torch.from_numpy(rows)).numpy()
+    assert np.allclose(learned, (rows - rows.mean(axis=0))[:, :8], atol=1e-6)
+
+
+def test_a_centred_model_starts_with_the_papers_loss(sources: list[DataSource], tmp_path: Path) -> None:
+    plain = replace(tiny_config(tmp_path / "first", sources[0]), log_every=1)
+    centred = replace(plain, model=replace(plain.model, embedding_target="centred"), out=str(tmp_path / "centred"))
+    losses = []
+    for config in (plain, centred):
+        model, _ = load_model(train(config, progress=False))
+        with (Path(config.out) / "metrics.csv").open() as file:
+            losses.append(float(next(csv.DictReader(file))["embedding_loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=2e-3) and losses[0] > 0.01  # bfloat16
+    assert model.teacher_target is not None and torch.equal(model.teacher_target.directions, torch.eye(DIM, 8))
 
 
 def test_a_model_that_learned_directions_is_measured_in_the_teachers_space(sources: list[DataSource], tmp_path: Path) -> None:

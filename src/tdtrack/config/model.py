@@ -22,9 +22,10 @@ class ModelConfig:
         pretrained: start from timm's ImageNet weights. The paper trains from scratch (Supp. A).
         classes: class names, in the order of class ids.
         embedding_dim: D_s, numbers in a student embedding. 128 in the benchmark models (Sec. 4.2), 512 in Tab. 1.
-        embedding_target: what a student narrower than its teacher learns: "first" is the teacher's first D_s numbers (Sec.
-            3.4); "pca" the D_s directions in which the teacher's embeddings of the training boxes vary most, about their mean
-            (not in the paper: nearly all that tells objects apart lies in few directions, and prefixes of it work too).
+        embedding_target: what a student learns of its teacher: "first" is the teacher's first D_s numbers (Sec. 3.4); "centred"
+            the same about the mean of the training boxes, so that what all embeddings have in common does not count as likeness;
+            "pca" the D_s directions in which they vary most, about their mean (both not in the paper; nearly all that tells
+            objects apart lies in few directions, and prefixes of "pca" work too).
         min_level: finest pyramid level; level l has stride 2^l (Sec. 4.2).
         max_level: coarsest pyramid level (Sec. 4.2).
         fpn_width: channels of every pyramid level (TFMG: 256).
@@ -44,7 +45,7 @@ class ModelConfig:
     pretrained: bool = False
     classes: tuple[str, ...] = ("person",)
     embedding_dim: int = 128
-    embedding_target: Literal["first", "pca"] = "first"
+    embedding_target: Literal["first", "centred", "pca"] = "first"
     min_level: int = 3
     max_level: int = 7
     fpn_width: int = 256

@@ -125,6 +125,14 @@ class EmbeddingHead(nn.Module):
         """
         parametrize.register_parametrization(self.conv2, "weight", _SlotsShare(self.slots))
 
+    def tie_slots(self) -> None:
+        """Train one last kernel for all slots, the mean of what they had; biases stay each slot's own.
+
+        Source:
+            Our choice, for short runs: all boxes teach the one kernel, and the optimizer has a ninth of the weights to move.
+        """
+        parametrize.register_parametrization(self.conv2, "weight", _SlotsTied(self.slots))
+
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         """Return the hidden maps ``(B, W_e, H_l, W_l)`` of every level, after the ReLU."""
         return [relu(norm(self.conv1(level))) for level, norm in zip(features, self.norms)]
@@ -187,15 +195,25 @@ class EmbeddingHead(nn.Module):
 
         Rows are sorted by slot, so that each slot's kernel is used where it lies: picking one per row would copy them P times.
         """
+        gathered = torch.cat(patches)[torch.argsort(torch.cat(rows))]
+        biases = cast(Tensor, self.conv2.bias).view(self.slots, -1)
+        if (common := self._tied_kernel()) is not None:
+            kernel = common.permute(0, 2, 3, 1).flatten(1)
+            return linear(gathered.to(kernel.dtype), kernel) + biases.index_select(0, slot)
         order = torch.argsort(slot, stable=True)
         counts = torch.bincount(slot, minlength=self.slots).tolist()
-        gathered = torch.cat(patches)[torch.argsort(torch.cat(rows))][order]
         weight = self.conv2.weight
         kernels = weight.permute(0, 2, 3, 1).reshape(self.slots, -1, gathered.shape[1]).unbind()
-        biases = cast(Tensor, self.conv2.bias).view(self.slots, -1).unbind()
-        parts = torch.split(gathered.to(weight.dtype), counts)
-        embedded = torch.cat([linear(part, kernel, bias) for part, kernel, bias in zip(parts, kernels, biases)])
+        parts = torch.split(gathered[order].to(weight.dtype), counts)
+        embedded = torch.cat([linear(part, kernel, bias) for part, kernel, bias in zip(parts, kernels, biases.unbind())])
         return embedded[torch.argsort(order)]
+
+    def _tied_kernel(self) -> Tensor | None:
+        """Return the ``(D_s, W_e, 3, 3)`` that all slots share while training, if they are tied."""
+        if not parametrize.is_parametrized(self.conv2, "weight"):
+            return None
+        split = cast(nn.ModuleDict, self.conv2.parametrizations)["weight"]
+        return cast(Tensor, split.original) if isinstance(cast(nn.ModuleList, split)[0], _SlotsTied) else None
 
 
 def _rows_by_level(maps: list[Tensor], cell: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -253,6 +271,20 @@ class _SlotsShare(nn.Module):
 
     def right_inverse(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         return weight, torch.zeros_like(weight[: len(weight) // self.slots])
+
+
+class _SlotsTied(nn.Module):
+    """A kernel of A slots that are all the same."""
+
+    def __init__(self, slots: int) -> None:
+        super().__init__()
+        self.slots = slots
+
+    def forward(self, common: Tensor) -> Tensor:
+        return common.repeat(self.slots, 1, 1, 1)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return weight.reshape(self.slots, -1, *weight.shape[1:]).mean(dim=0)
 
 
 def class_bias(prior: float) -> float:

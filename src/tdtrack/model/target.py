@@ -15,7 +15,7 @@ class TeacherTarget(nn.Module):
 
     Attributes:
         mean: ``(D_t,)`` float32.
-        directions: ``(D_t, D_s)`` float32, orthonormal columns, most variance first.
+        directions: ``(D_t, D_s)`` float32, orthonormal columns.
     """
 
     mean: Tensor

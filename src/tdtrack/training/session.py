@@ -95,14 +95,15 @@ class Session:
 
     def _learned(self, saved: dict[str, Any] | None) -> TeacherTarget | None:
         """Return what is learned of the teacher: as before for a run or a model that goes on, else fitted to the data."""
-        if self.config.model.embedding_target == "first":
+        kind = self.config.model.embedding_target
+        if kind == "first":
             return None
         if saved is not None:
             weights = saved["run"]["model"]
             return TeacherTarget(weights["teacher_target.mean"], weights["teacher_target.directions"])
         if self.config.init_from and (target := read_teacher_target(self.config.init_from)) is not None:
             return target
-        return fit_target(self._train_sets, self.config.model.embedding_dim)
+        return fit_target(self._train_sets, self.config.model.embedding_dim, kind)
 
     def _build(self, *, initial: bool) -> None:
         config, optimizer = self.config, self.config.optimizer
@@ -116,6 +117,8 @@ class Session:
             model.start_embeddings_at(self._samples.mean_embedding())
         if optimizer.share_anchor_slots:
             model.embedding_head.share_slots()
+        if optimizer.tie_anchor_slots:
+            model.embedding_head.tie_slots()
         head = self._identity_head() if config.loss.supervision == "identities" else None
         if not self.alone:
             synchronise_norms(model, self._fabric.device)

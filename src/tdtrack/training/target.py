@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,12 +15,13 @@ from tdtrack.training.samples import LabelledSet
 __all__ = ["fit_target"]
 
 
-def fit_target(sets: Sequence[LabelledSet], embedding_dim: int) -> TeacherTarget:
-    """Find the directions in which the embeddings of the training boxes vary most.
+def fit_target(sets: Sequence[LabelledSet], embedding_dim: int, kind: Literal["centred", "pca"]) -> TeacherTarget:
+    """Find the mean of the teacher's embeddings of the training boxes, and the directions to learn about it.
 
     Args:
         sets: with stores of one teacher.
         embedding_dim: D_s, at most D_t.
+        kind: "centred" for the teacher's first D_s numbers, "pca" for the directions in which its embeddings vary most.
 
     Returns:
         Mean and directions over all boxes that count; the same for the same stores.
@@ -28,16 +30,18 @@ def fit_target(sets: Sequence[LabelledSet], embedding_dim: int) -> TeacherTarget
         StoreError: the stores are of different width.
 
     Source:
-        Not in the paper, which keeps the first D_s numbers (Sec. 3.4).
+        Not in the paper, which keeps the first D_s numbers as they are (Sec. 3.4).
     """
     widths = sorted({item.store.dim for item in sets if item.store is not None})
     if len(widths) != 1:
         raise StoreError(f"the embedding stores hold {widths} numbers per box; annotate all data sets with one teacher")
     mean = torch.zeros(widths[0], dtype=torch.float64)
-    scatter = torch.zeros(widths[0], widths[0], dtype=torch.float64)
     count = sum(int(item.counted.sum()) for item in sets)
     for rows in _rows(sets):
         mean += rows.sum(dim=0) / count
+    if kind == "centred":
+        return TeacherTarget(mean.float(), torch.eye(widths[0], embedding_dim))
+    scatter = torch.zeros(widths[0], widths[0], dtype=torch.float64)
     for rows in _rows(sets):
         scatter += (rows - mean).T @ (rows - mean)
     directions = principal_directions(scatter / max(1, count), embedding_dim)
