@@ -23,7 +23,7 @@ class ModelConfig:
         classes: class names, in the order of class ids.
         embedding_dim: D_s, numbers in a student embedding. 128 in the benchmark models (Sec. 4.2), 512 in Tab. 1.
         embedding_target: what a student learns of its teacher: "first" is the teacher's first D_s numbers (Sec. 3.4); "centred"
-            the same about the mean of the training boxes, so that what all embeddings have in common does not count as likeness;
+            the same about the mean of the training boxes, so that what all embeddings have in common is no likeness;
             "pca" the D_s directions in which they vary most, about their mean (both not in the paper; nearly all that tells
             objects apart lies in few directions, and prefixes of "pca" work too).
         min_level: finest pyramid level; level l has stride 2^l (Sec. 4.2).

@@ -63,8 +63,8 @@ class OptimizerConfig:
         share_anchor_slots: learn, beside each anchor slot's own last embedding kernel, one that all slots share; the two are
             added, and the saved model is the paper's. In short runs a slot sees too few boxes to learn alone (not in the
             paper).
-        tie_anchor_slots: learn one last embedding kernel for all anchor slots, in place of ``share_anchor_slots``: iterations are
-            shorter, most so where embeddings are wide, and the saved model is the paper's (not in the paper).
+        tie_anchor_slots: learn one last embedding kernel for all anchor slots, in place of ``share_anchor_slots``: iterations
+            are shorter, most so where embeddings are wide, and the saved model is the paper's (not in the paper).
         warmup_learning_rate: where the linear warm-up starts (Sec. 4.2).
         warmup_steps: length of the warm-up in iterations (Sec. 4.2).
         steps: length of training in iterations, warm-up included (Sec. 4.2: 300K to 500K).
@@ -114,8 +114,8 @@ class OptimizerConfig:
         )
         require(
             not (self.share_anchor_slots and self.tie_anchor_slots),
-            "optimizer.share_anchor_slots and tie_anchor_slots are both on; one kernel for all slots leaves none of their own to "
-            "add to, so turn one off",
+            "optimizer.share_anchor_slots and tie_anchor_slots are both on, but one kernel for all slots leaves none to add to; "
+            "turn one off",
         )
         require(0 <= self.ema_decay < 1, f"optimizer.ema_decay is {self.ema_decay}; it must lie in [0, 1)")
 
