@@ -114,7 +114,7 @@ class OptimizerConfig:
         )
         require(
             not (self.share_anchor_slots and self.tie_anchor_slots),
-            "optimizer.share_anchor_slots and tie_anchor_slots are both on, but one kernel for all slots leaves none to add to; "
+            "optimizer.share_anchor_slots and tie_anchor_slots are both on, but a kernel for all slots leaves none to add to; "
             "turn one off",
         )
         require(0 <= self.ema_decay < 1, f"optimizer.ema_decay is {self.ema_decay}; it must lie in [0, 1)")
