@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import box_iou
 
-from tdtrack.association.calibration import different_pairs, fit_appearance
+from tdtrack.association.calibration import different_pairs, fit_appearance, within_object_normalisation
 from tdtrack.association.costs import unit_length
 from tdtrack.boxes import box_area, clip_to_image, iou
 from tdtrack.config import AssociationConfig, AugmentConfig
@@ -27,11 +27,12 @@ from tdtrack.teacher import Teacher
 from tdtrack.training.augment import change_light, choose_placement, cut_boxes, cut_window, pad_window, place_boxes
 from tdtrack.types import FloatArray, IntArray
 
-__all__ = ["calibrate_exported", "calibrate_model"]
+__all__ = ["calibrate_exported", "calibrate_model", "normalise_model"]
 
 SEED = 0
 FITTED = ("max_appearance_cost", "cosine_statistics")
 MAX_IMAGES = 200  # a few thousand pairs fix a quantile; more images would only take longer
+NORMALISED_ON = 400  # images; D numbers scatter in D (D + 1) / 2 ways, which takes more boxes than a quantile
 AS_TRACKED = AugmentConfig(flip=0.0, min_scale=1.0, max_scale=1.0)
 SECOND_VIEW = AugmentConfig(flip=0.5, min_scale=0.7, max_scale=1.1, brightness=0.3, contrast=0.3, min_visible=0.5)
 SAME_IOU = 0.6  # two detections, brought into one view, that overlap more show one object
@@ -102,6 +103,47 @@ def calibrate_model(
     return fitted
 
 
+def normalise_model(path: Path, dataset: DetectionDataset, out: Path | None = None) -> Path:
+    """Map a model's embeddings so that what views of one box differ in counts for less, without identities.
+
+    The map becomes part of the last embedding layer, so that nothing else has to know of it. Fit ceilings afterwards, and enrol
+    people anew. A model that is normalised already is left as it is.
+
+    Args:
+        path: the model file.
+        dataset: boxes to look at; those it was trained on will do.
+        out: where the result goes; ``None`` rewrites the model file.
+
+    Returns:
+        Where the result is.
+
+    Raises:
+        DataError: no image has two boxes, or the model gives all of them one embedding.
+        WeightsError: the model cannot be read.
+        OutputError: the result cannot be written.
+
+    Source:
+        ``tdtrack.association.calibration.within_object_normalisation``.
+    """
+    model, metadata = load_model(path)
+    out = path if out is None else out
+    if not metadata.get("normalised"):
+        views = _student_views(model, _some_images(dataset, NORMALISED_ON), metadata["input_height"], metadata["input_width"])
+        first = np.concatenate(views.first)
+        pairs = first[np.concatenate(views.both)], np.concatenate(views.second)
+        try:
+            offset, matrix = within_object_normalisation(first, *pairs)
+        except ShapeError as error:
+            raise DataError(f"{dataset.name}: {path} cannot be normalised on it: {error}") from error
+        model.map_embeddings(torch.from_numpy(offset), torch.from_numpy(matrix), metadata["teacher"]["dim"])
+        of_teacher = {key: value for key, value in metadata.get("appearance", {}).items() if key.startswith("teacher_")}
+        metadata = {**metadata, "appearance": of_teacher, "normalised": True}
+    elif out == path:
+        return path
+    save_model(out, model, metadata)
+    return out
+
+
 def calibrate_exported(path: Path, dataset: DetectionDataset, teacher: Teacher | None = None) -> dict[str, Any]:
     """Do for an exported file what ``calibrate_model`` does for a trained model, on what the file itself detects.
 
@@ -137,11 +179,11 @@ def calibrate_exported(path: Path, dataset: DetectionDataset, teacher: Teacher |
     return found
 
 
-def _some_images(dataset: DetectionDataset) -> list[AnnotatedImage]:
+def _some_images(dataset: DetectionDataset, count: int = MAX_IMAGES) -> list[AnnotatedImage]:
     images = [image for image in dataset.images if int((~image.ignore).sum()) >= 2]
     if not images:
         raise DataError(f"{dataset.name}: no image has two boxes, so nothing tells different objects apart; add images that do")
-    return images[:: -(-len(images) // MAX_IMAGES)]
+    return images[:: -(-len(images) // count)]
 
 
 def _exported_views(engine: ExportedEngine, images: list[AnnotatedImage]) -> _Views:

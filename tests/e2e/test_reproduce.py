@@ -24,6 +24,7 @@ from tdtrack.config import DataSource
 from tdtrack.data import load_dataset, load_source
 from tdtrack.data.identities import read_identities
 from tdtrack.errors import ConfigError, DataError
+from tdtrack.model import read_metadata
 from tdtrack.reproduce import TABLES, folder, material, paper_scale, reproduce, walkers_scale, workshop
 from tdtrack.reproduce.folder import FolderMaterial
 from tdtrack.reproduce.material import WalkersMaterial
@@ -86,7 +87,7 @@ def test_table_1_from_nothing_and_again(run: Callable[..., str], out: Path) -> N
     for text in ("(76.0)", "(78.7)", "(9.61)", "paper: 102.3 %", "the paper finds: one network"):
         assert text in printed
     saved = json.loads((out / "table1.json").read_text())
-    assert [row["label"] for row in saved["rows"]] == ["Two-stage", "TDT-tracker"]
+    assert [row["label"] for row in saved["rows"]] == ["Two-stage", "TDT-tracker", "TDT-tracker, normalised (ours)"]
     assert saved["rows"][1]["paper"]["IDF1"] == 0.787
     assert saved["ratio"]["paper"] == pytest.approx(0.787 / 0.769)
     for row in saved["rows"]:
@@ -97,7 +98,10 @@ def test_table_1_from_nothing_and_again(run: Callable[..., str], out: Path) -> N
     page = (out / "table1.md").read_text()
     assert "| Two-stage |" in page and "(92.4)" in page
     made = models(out)
-    assert len(made) == 2
+    assert len(made) == 2, "the normalised model is no training of its own"
+    (normalised,) = out.glob("results/*/model.safetensors")
+    assert read_metadata(normalised)["normalised"] and read_metadata(normalised)["appearance"]["max_appearance_cost"] > 0
+    assert not any("normalised" in read_metadata(path) for path in out.glob("runs/*/model.safetensors"))
     assert "TDT-tracker: trained" in run("table1")
     assert models(out) == made
     assert json.loads((out / "table1.json").read_text()) == saved

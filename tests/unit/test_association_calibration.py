@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from tdtrack.association import calibration
-from tdtrack.association.calibration import appearance_ceiling, cosine_statistics, different_pairs, middle_distance
+from tdtrack.association.calibration import (
+    appearance_ceiling,
+    cosine_statistics,
+    different_pairs,
+    middle_distance,
+    within_object_normalisation,
+)
 from tdtrack.errors import ShapeError
 
 
@@ -63,3 +69,56 @@ def test_statistics_are_means_and_deviations_of_cosines() -> None:
     assert cosine_statistics(same, different) == pytest.approx([0.8, 0.1, 0.2, 0.001])
     with pytest.raises(ShapeError, match="different has 0"):
         cosine_statistics(same, np.zeros(0))
+
+
+def scattered_views(objects: int = 4000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Objects in five dimensions, and two views of each that scatter a hundred times as much in one direction as in another."""
+    random = np.random.default_rng(3)
+    turn = np.linalg.qr(random.normal(size=(5, 5)))[0]
+    place = random.normal(size=(objects, 5)) + 7
+    noise = random.normal(size=(2, objects, 5)) * np.array([1.0, 0.5, 0.1, 0.05, 0.01]) @ turn
+    return place, place + noise[0], place + noise[1]
+
+
+def test_normalised_views_scatter_alike_in_all_directions() -> None:
+    place, first, second = scattered_views()
+    offset, matrix = within_object_normalisation(place, first, second, ridge=0.0)
+    difference = (first - second) @ matrix
+    scatter = difference.T @ difference
+    assert np.allclose(scatter / scatter[0, 0], np.eye(5), atol=1e-6)
+    mapped = (place - offset) @ matrix
+    assert np.allclose(mapped.mean(axis=0), 0, atol=1e-9)
+    assert np.square(mapped).sum() == pytest.approx(np.square(place - place.mean(axis=0)).sum())
+
+
+def test_a_large_ridge_leaves_all_but_the_mean() -> None:
+    place, first, second = scattered_views(50)
+    offset, matrix = within_object_normalisation(place, first, second, ridge=1e6)
+    assert np.allclose(offset, place.mean(axis=0)) and np.allclose(matrix, np.eye(5), atol=1e-4)
+
+
+def test_normalised_views_tell_objects_apart_better() -> None:
+    place, first, second = scattered_views(300)
+    offset, matrix = within_object_normalisation(place, first, second)
+
+    def found(one: np.ndarray, other: np.ndarray) -> float:
+        one, other = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (one, other))
+        return float(np.mean((one @ other.T).argmax(axis=1) == np.arange(len(one))))
+
+    before, after = found(first - offset, second - offset), found((first - offset) @ matrix, (second - offset) @ matrix)
+    assert after > before + 0.1
+
+
+@pytest.mark.parametrize(
+    ("place", "first", "second"),
+    [
+        (np.ones((3, 2)), np.ones((2, 2)), np.ones((3, 2))),
+        (np.ones((3, 2)), np.ones((0, 2)), np.ones((0, 2))),
+        (np.ones((3, 2)), np.ones((3, 2)), np.ones((3, 2))),
+        (np.full((3, 2), np.nan), np.ones((3, 2)), np.zeros((3, 2))),
+    ],
+    ids=["unpaired", "none", "all the same", "not finite"],
+)
+def test_views_that_teach_nothing_are_refused(place: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
+    with pytest.raises(ShapeError):
+        within_object_normalisation(place, first, second)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -140,3 +142,31 @@ def test_a_merged_model_is_plain_and_the_same_and_leaves_the_other_as_it_was(how
     image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
     before, after = (each.embed_dense(each.eval()(image)) for each in (model, plain))
     assert torch.allclose(before, after, atol=1e-6) and before.std() > 0.1
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["first numbers", "directions"])
+def test_a_mapped_model_gives_mapped_embeddings_and_agrees_with_its_teacher_as_before(known: bool, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = small_model().eval()
+    with torch.no_grad():
+        model.embedding_head.conv2.weight.normal_()
+        model.embedding_head.conv2.bias.normal_()
+    teacher = torch.randn(20, 12) + 2
+    if known:
+        directions = torch.linalg.qr(torch.randn(12, 8))[0]
+        model.teacher_target = TeacherTarget(torch.randn(12), directions)
+    offset, matrix = torch.randn(8), torch.randn(8, 8)
+    image = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
+    with torch.inference_mode():
+        before = model.embed_dense(model(image))[0]
+        target = model.target_of(teacher)
+        agreement = model.agreement(before[:20], teacher) if known else None
+        model.map_embeddings(offset, matrix, teacher_dim=12)
+        save_model(tmp_path / "mapped.safetensors", model, {})
+        model, _ = load_model(tmp_path / "mapped.safetensors")
+        after = model.embed_dense(model(image))[0]
+        assert torch.allclose(after, (before - offset) @ matrix, rtol=1e-3, atol=1e-2)
+        assert torch.allclose(model.target_of(teacher), (target - offset) @ matrix, rtol=1e-3, atol=1e-3)
+        if agreement is not None:
+            assert torch.allclose(model.agreement(after[:20], teacher), agreement, atol=1e-3)
+    assert model.config.embedding_target == "centred" or known

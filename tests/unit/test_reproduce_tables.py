@@ -35,7 +35,8 @@ PRINTED = {
 @pytest.mark.parametrize("key", PRINTED)
 def test_numbers_are_those_the_paper_prints(key: str) -> None:
     printed = [[float(word) for word in row.split()] for row in PRINTED[key].split("/")]
-    for row, numbers in zip(TABLES[key].rows, printed, strict=True):
+    assert all(row.normalised for row in TABLES[key].rows if not row.paper), "a row of ours says so"
+    for row, numbers in zip([row for row in TABLES[key].rows if row.paper], printed, strict=True):
         names = ("MOTA", "IDF1", "IDSW", "AP", "fps")[: len(numbers)]
         assert [row.paper[name] for name in names] == numbers, row.label
     ratio = {"table1": 0.787 / 0.769, "table3": 0.785 / 0.754, "table5": 0.764 / 0.744, "table6": 0.981}[key]
@@ -46,7 +47,7 @@ def test_numbers_are_those_the_paper_prints(key: str) -> None:
 
 def test_every_row_is_a_training_that_can_be_built() -> None:
     assert list(TABLES) == ["table1", "table3", "table4", "table5", "table6", "fig5", "fig6"]
-    assert sum(len(table.rows) for table in TABLES.values()) == 22
+    assert sum(len(table.rows) for table in TABLES.values()) == 23
     base = apply_settings(TrainConfig(out="", train=tiny_config(Path("x"), None).train), paper_scale().train)  # type: ignore[arg-type]
     for table in TABLES.values():
         assert set(table.columns) <= set(COLUMNS)

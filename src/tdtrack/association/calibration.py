@@ -17,7 +17,14 @@ from tdtrack.config import AssociationConfig
 from tdtrack.errors import ShapeError
 from tdtrack.types import FloatArray, IntArray
 
-__all__ = ["appearance_ceiling", "cosine_statistics", "different_pairs", "fit_appearance", "middle_distance"]
+__all__ = [
+    "appearance_ceiling",
+    "cosine_statistics",
+    "different_pairs",
+    "fit_appearance",
+    "middle_distance",
+    "within_object_normalisation",
+]
 
 PAIRS_AT_ONCE = 65_536
 """Pairs compared in one step; bounds memory to two blocks of this many embeddings."""
@@ -135,6 +142,46 @@ def fit_appearance(same: NDArray[Any], different: NDArray[Any]) -> dict[str, Any
         "max_appearance_cost": appearance_ceiling(same, different),
         "cosine_statistics": cosine_statistics(same, different),
     }
+
+
+def within_object_normalisation(
+    embedding: NDArray[Any], first: NDArray[Any], second: NDArray[Any], *, ridge: float = 0.1
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Find the linear map after which views of one object differ alike in every direction.
+
+    Directions in which an object's views scatter say little about who it is; after the map they count less in a cosine.
+
+    Args:
+        embedding: ``(N, D)``, one row per box, not normalised.
+        first: ``(S, D)``, boxes once more.
+        second: ``(S, D)``, another view of each.
+        ridge: added to the scatter in every direction, as a share of its mean over the directions; without it, directions in
+            which a sample happens to vary little would count for too much.
+
+    Returns:
+        Offset ``(D,)`` and matrix ``(D, D)``: ``(e - offset) @ matrix`` takes the place of ``e``. The embeddings are about 0
+        then, with the mean squared length that they had about their mean.
+
+    Raises:
+        ShapeError: the rows do not pair up, there are none, or they are not finite or all the same.
+
+    Source:
+        Within-class covariance normalisation (Hatch, Kajarekar and Stolcke, 2006), where a class is a box and its other view:
+        ours, so that it needs no identities. Not in the paper.
+    """
+    if embedding.ndim != 2 or first.shape != second.shape or first.shape[1:] != embedding.shape[1:] or not len(first):
+        raise ShapeError(
+            f"embeddings have shape {embedding.shape}, their views {first.shape} and {second.shape}; rows must pair up"
+        )
+    offset = embedding.astype(np.float64).mean(axis=0)
+    centred, difference = embedding - offset, first.astype(np.float64) - second
+    within = difference.T @ difference / (2 * len(difference))
+    spread = float(np.trace(within)) / len(within)
+    if not (np.isfinite(spread) and spread > 0 and np.isfinite(centred).all() and centred.any()):
+        raise ShapeError("the embeddings or their views are not finite, or all the same; nothing can be learned from them")
+    values, vectors = np.linalg.eigh(within + ridge * spread * np.eye(len(within)))
+    matrix = (vectors * values**-0.5) @ vectors.T
+    return offset, matrix * np.sqrt(np.square(centred).sum() / np.square(centred @ matrix).sum())
 
 
 def _check_pairs(same: NDArray[Any], different: NDArray[Any]) -> None:

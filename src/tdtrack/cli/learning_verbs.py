@@ -23,11 +23,16 @@ def _calibrate_arguments(parser: ArgumentParser) -> None:
         "--data", type=str, required=True, help="COCO JSON file or folder of MOTChallenge sequences; no identities"
     )
     parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
+    parser.add_argument(
+        "--normalise",
+        action="store_true",
+        help="first map the embeddings so that what views of one box differ in counts for less; enrol people anew",
+    )
     add_teacher(parser, required=False)
 
 
 def _calibrate(settings: Settings, console: Console) -> int:
-    from tdtrack.calibrate import calibrate_exported, calibrate_model
+    from tdtrack.calibrate import calibrate_exported, calibrate_model, normalise_model
     from tdtrack.data import load_dataset
     from tdtrack.teacher import load_teacher
 
@@ -36,9 +41,14 @@ def _calibrate(settings: Settings, console: Console) -> int:
     path = Path(settings["model"])
     dataset = load_dataset(settings["data"], settings["images"])
     if path.suffix.lower() == ".onnx" and not path.is_dir():
+        if settings["normalise"]:
+            raise ConfigError(f"{path} is an exported file; normalise the model it was made from and export that again")
         fitted = calibrate_exported(path, dataset, teacher)
     else:
-        fitted = calibrate_model(path / "model.safetensors" if path.is_dir() else path, dataset, teacher, again=True)
+        model = path / "model.safetensors" if path.is_dir() else path
+        if settings["normalise"]:
+            normalise_model(model, dataset)
+        fitted = calibrate_model(model, dataset, teacher, again=True)
     for key, value in fitted.items():
         numbers = value if isinstance(value, list) else [value]
         console.print(f"{key}: {', '.join(f'{number:.4f}' for number in numbers)}", markup=False, highlight=False)

@@ -115,6 +115,18 @@ class EmbeddingHead(nn.Module):
             raise ShapeError(f"mean embedding has shape {tuple(mean.shape)}, expected ({len(bias) // self.slots},)")
         bias.copy_(mean.repeat(self.slots))
 
+    def map_outputs(self, offset: Tensor, matrix: Tensor) -> None:
+        """Make every embedding ``e`` come out as ``(e - offset) @ matrix``.
+
+        Args:
+            offset: ``(D_s,)``.
+            matrix: ``(D_s, D_s)``.
+        """
+        kernel, bias = self.conv2.weight, cast(Tensor, self.conv2.bias)
+        by_slot = kernel.double().reshape(self.slots, len(offset), -1)
+        kernel.copy_((matrix.double().T @ by_slot).reshape(kernel.shape))
+        bias.copy_(((bias.double().view(self.slots, -1) - offset.double()) @ matrix.double()).flatten())
+
     def share_slots(self) -> None:
         """Split the last kernel for training: each slot's own, as it is, plus one for all slots that starts at zero.
 

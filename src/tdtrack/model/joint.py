@@ -132,6 +132,24 @@ class JointModel(nn.Module):
         """
         self.embedding_head.start_at(mean)
 
+    @torch.no_grad()
+    def map_embeddings(self, offset: Tensor, matrix: Tensor, teacher_dim: int) -> None:
+        """Make every embedding ``e`` come out as ``(e - offset) @ matrix``; what it has learned of its teacher goes along.
+
+        A model that learned the teacher's first numbers as they are counts as one that learned them about a mean afterwards.
+
+        Args:
+            offset: ``(D_s,)``.
+            matrix: ``(D_s, D_s)``, invertible.
+            teacher_dim: D_t of its teacher.
+        """
+        target = self.teacher_target
+        if target is None:
+            target = TeacherTarget(torch.zeros(teacher_dim), torch.eye(teacher_dim, len(offset)))
+            self.config = replace(self.config, embedding_target="centred")
+        self.embedding_head.map_outputs(offset, matrix)
+        self.teacher_target = target.mapped(offset, matrix)
+
     def merged(self) -> JointModel:
         """Return a plain copy for saving: a shared embedding kernel, where training split one off, joins each slot's own."""
         # Not a deep copy whose parametrization is removed: both share one class, and the removal would hit this model too.

@@ -15,7 +15,7 @@ class TeacherTarget(nn.Module):
 
     Attributes:
         mean: ``(D_t,)`` float32.
-        directions: ``(D_t, D_s)`` float32, orthonormal columns.
+        directions: ``(D_t, D_s)`` float32, independent columns; orthonormal ones unless :meth:`mapped` made them.
     """
 
     mean: Tensor
@@ -31,6 +31,7 @@ class TeacherTarget(nn.Module):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("directions", directions)
+        self._inverse: Tensor | None = None
 
     def forward(self, teacher: Tensor) -> Tensor:
         """Project teacher embeddings.
@@ -53,7 +54,20 @@ class TeacherTarget(nn.Module):
 
     def back(self, student: Tensor) -> Tensor:
         """Return the ``(N, D_t)`` teacher embeddings that ``(N, D_s)`` projections stand for, nothing beside the directions."""
-        return self.mean + student @ self.directions.T
+        if self._inverse is None:
+            self._inverse = torch.linalg.pinv(self.directions.double()).float()
+        return self.mean + student @ self._inverse.to(student.device)
+
+    def mapped(self, offset: Tensor, matrix: Tensor) -> TeacherTarget:
+        """Return the target of a student whose embeddings ``e`` become ``(e - offset) @ matrix``.
+
+        Args:
+            offset: ``(D_s,)``.
+            matrix: ``(D_s, D_s)``, invertible.
+        """
+        directions = self.directions.double()
+        mean = self.mean.double() + offset.double() @ torch.linalg.pinv(directions)
+        return TeacherTarget(mean.float(), (directions @ matrix.double()).float())
 
 
 def principal_directions(covariance: Tensor, count: int) -> Tensor:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tdtrack.association import Tracker
-from tdtrack.calibrate import calibrate_model
+from tdtrack.calibrate import calibrate_model, normalise_model
 from tdtrack.config import AssociationConfig, DataSource, TrainConfig
 from tdtrack.data import load_dataset, load_source
 from tdtrack.data.dataset import AnnotatedImage
@@ -83,7 +83,8 @@ class Workshop:
             KeyboardInterrupt: the user stopped it; the training resumes where it was.
         """
         plan = self.plan(row, seed)
-        key = content_key(Path(plan.out).name, asdict(self._tracker()), row.two_stage, self.material.sequences_key())
+        how = asdict(self._tracker()), row.two_stage, *(["normalised"] if row.normalised else [])
+        key = content_key(Path(plan.out).name, *how, self.material.sequences_key())
         folder = self.out / "results" / key
         measurement: Measurement = once(folder / "measurement.json", lambda: self._measure(row, plan, folder / "tracks"))
         return measurement
@@ -93,6 +94,9 @@ class Workshop:
         if not model.is_file():
             sources = self.material.training(row.data, identities=plan.loss.supervision == "identities")
             train(replace(plan, train=tuple(self._annotated(source, row.data, row.teacher) for source in sources)))
+        if row.normalised:
+            dataset = load_source(self.material.training(row.data, identities=False)[0])
+            model = normalise_model(model, dataset, tracks.with_name(MODEL_FILE))
         teacher = self.material.teacher(row.teacher)
         held_out = self._annotated(self.material.held_out(), "held-out", row.teacher)
         ceilings = calibrate_model(model, load_source(held_out), teacher)

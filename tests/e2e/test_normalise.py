@@ -1,0 +1,87 @@
+"""``tdtrack calibrate --normalise`` on a tiny model: embeddings are mapped once, what was fitted to the old ones goes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs the extra tdtrack[train]")
+
+from tdtrack.calibrate import AS_TRACKED, SECOND_VIEW, _embed, calibrate_model, normalise_model
+from tdtrack.cli import main
+from tdtrack.data import load_dataset
+from tdtrack.data.dataset import DetectionDataset
+from tdtrack.data.images import load_image
+from tdtrack.errors import DataError
+from tdtrack.model import load_model, read_metadata
+from tdtrack.training import train
+from training_world import tiny_config, write_images, write_store
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DetectionDataset, Path]:
+    folder = tmp_path_factory.mktemp("world")
+    write_images(folder / "boxes", 12)
+    source = write_store(folder / "boxes")
+    return train(tiny_config(folder / "run", source), progress=False), load_dataset(source.annotations, source.images), folder
+
+
+def scatter_of_views(path: Path, dataset: DetectionDataset) -> np.ndarray:
+    """Covariance of what two views of a box differ in, the views of ``normalise_model``."""
+    model, metadata = load_model(path)
+    rng, differences = np.random.default_rng(0), []
+    for record in dataset.images:
+        pixels, size = load_image(record.path), (metadata["input_height"], metadata["input_width"])
+        first, rows = _embed(model, pixels, record.xyxy, *size, AS_TRACKED, rng)
+        second, kept = _embed(model, pixels, record.xyxy[rows], *size, SECOND_VIEW, rng)
+        differences.append(first[kept] - second)
+    rows = np.concatenate(differences).astype(np.float64)
+    return rows.T @ rows / len(rows)
+
+
+def test_normalising_evens_out_what_views_differ_in_and_happens_once(
+    trained: tuple[Path, DetectionDataset, Path], tmp_path: Path
+) -> None:
+    model, dataset, _ = trained
+    fitted = calibrate_model(model, dataset)
+    before = scatter_of_views(model, dataset)
+    mapped = normalise_model(model, dataset, tmp_path / "mapped.safetensors")
+    after = scatter_of_views(mapped, dataset)
+    assert np.linalg.cond(after) < 0.3 * np.linalg.cond(before) and np.linalg.cond(before) > 10
+    assert read_metadata(model)["appearance"] == fitted, "the model itself is as it was"
+    metadata = read_metadata(mapped)
+    assert metadata["normalised"] and metadata["appearance"] == {}
+    content = mapped.read_bytes()
+    assert normalise_model(mapped, dataset) == mapped and mapped.read_bytes() == content
+
+
+def test_the_command_normalises_then_calibrates(
+    trained: tuple[Path, DetectionDataset, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, _, folder = trained
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(model.read_bytes())
+    data = ["--data", str(folder / "boxes" / "annotations.json"), "--images", str(folder / "boxes" / "images")]
+    assert main(["calibrate", "--model", str(copy), *data, "--normalise"]) == 0
+    assert "max_appearance_cost" in capsys.readouterr().out
+    metadata = read_metadata(copy)
+    assert metadata["normalised"] and metadata["appearance"]["max_appearance_cost"] > 0
+
+
+def test_an_exported_file_asks_for_its_model(
+    trained: tuple[Path, DetectionDataset, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained[2]
+    data = ["--data", str(folder / "boxes" / "annotations.json"), "--images", str(folder / "boxes" / "images")]
+    assert main(["calibrate", "--model", str(tmp_path / "model.onnx"), *data, "--normalise"]) != 0
+    assert "export that again" in capsys.readouterr().err
+
+
+def test_images_without_two_boxes_say_what_is_missing(trained: tuple[Path, DetectionDataset, Path], tmp_path: Path) -> None:
+    model, dataset, _ = trained
+    with pytest.raises(DataError, match="no image has two boxes"):
+        normalise_model(model, replace(dataset, images=()), tmp_path / "x.safetensors")
+    assert not (tmp_path / "x.safetensors").exists()
