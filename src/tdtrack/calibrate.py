@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,15 +104,15 @@ def calibrate_model(
     return fitted
 
 
-def normalise_model(path: Path, dataset: DetectionDataset, out: Path | None = None) -> Path:
+def normalise_model(path: Path, datasets: Sequence[DetectionDataset], out: Path | None = None) -> Path:
     """Map a model's embeddings so that what views of one box differ in counts for less, without identities.
 
     The map becomes part of the last embedding layer, so that nothing else has to know of it. Fit ceilings afterwards, and enrol
-    people anew. A model that is normalised already is left as it is.
+    people anew. A model that is normalised already stays as it is.
 
     Args:
         path: the model file.
-        dataset: boxes to look at; those it was trained on will do.
+        datasets: boxes to look at; those it was trained on will do.
         out: where the result goes; ``None`` rewrites the model file.
 
     Returns:
@@ -126,22 +127,20 @@ def normalise_model(path: Path, dataset: DetectionDataset, out: Path | None = No
         ``tdtrack.association.calibration.within_object_normalisation``.
     """
     model, metadata = load_model(path)
-    out = path if out is None else out
     if not metadata.get("normalised"):
-        views = _student_views(model, _some_images(dataset, NORMALISED_ON), metadata["input_height"], metadata["input_width"])
+        images = _some_images(*datasets, count=NORMALISED_ON)
+        views = _student_views(model, images, metadata["input_height"], metadata["input_width"])
         first = np.concatenate(views.first)
         pairs = first[np.concatenate(views.both)], np.concatenate(views.second)
         try:
             offset, matrix = within_object_normalisation(first, *pairs)
         except ShapeError as error:
-            raise DataError(f"{dataset.name}: {path} cannot be normalised on it: {error}") from error
+            raise DataError(f"{_names(datasets)}: {path} cannot be normalised on it: {error}") from error
         model.map_embeddings(torch.from_numpy(offset), torch.from_numpy(matrix), metadata["teacher"]["dim"])
         of_teacher = {key: value for key, value in metadata.get("appearance", {}).items() if key.startswith("teacher_")}
         metadata = {**metadata, "appearance": of_teacher, "normalised": True}
-    elif out == path:
-        return path
-    save_model(out, model, metadata)
-    return out
+    save_model(out or path, model, metadata)
+    return out or path
 
 
 def calibrate_exported(path: Path, dataset: DetectionDataset, teacher: Teacher | None = None) -> dict[str, Any]:
@@ -179,10 +178,16 @@ def calibrate_exported(path: Path, dataset: DetectionDataset, teacher: Teacher |
     return found
 
 
-def _some_images(dataset: DetectionDataset, count: int = MAX_IMAGES) -> list[AnnotatedImage]:
-    images = [image for image in dataset.images if int((~image.ignore).sum()) >= 2]
+def _names(datasets: Sequence[DetectionDataset]) -> str:
+    return ", ".join(dataset.name for dataset in datasets)
+
+
+def _some_images(*datasets: DetectionDataset, count: int = MAX_IMAGES) -> list[AnnotatedImage]:
+    """Choose images with two boxes or more, evenly over all data sets."""
+    images = [image for dataset in datasets for image in dataset.images if int((~image.ignore).sum()) >= 2]
     if not images:
-        raise DataError(f"{dataset.name}: no image has two boxes, so nothing tells different objects apart; add images that do")
+        names = _names(datasets)
+        raise DataError(f"{names}: no image has two boxes, so nothing tells different objects apart; add images that do")
     return images[:: -(-len(images) // count)]
 
 

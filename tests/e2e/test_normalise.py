@@ -48,14 +48,24 @@ def test_normalising_evens_out_what_views_differ_in_and_happens_once(
     model, dataset, _ = trained
     fitted = calibrate_model(model, dataset)
     before = scatter_of_views(model, dataset)
-    mapped = normalise_model(model, dataset, tmp_path / "mapped.safetensors")
+    mapped = normalise_model(model, [dataset], tmp_path / "mapped.safetensors")
     after = scatter_of_views(mapped, dataset)
     assert np.linalg.cond(after) < 0.3 * np.linalg.cond(before) and np.linalg.cond(before) > 10
     assert read_metadata(model)["appearance"] == fitted, "the model itself is as it was"
     metadata = read_metadata(mapped)
     assert metadata["normalised"] and metadata["appearance"] == {}
     content = mapped.read_bytes()
-    assert normalise_model(mapped, dataset) == mapped and mapped.read_bytes() == content
+    assert normalise_model(mapped, [dataset]) == mapped and mapped.read_bytes() == content
+
+
+def test_all_data_sets_are_looked_at(trained: tuple[Path, DetectionDataset, Path], tmp_path: Path) -> None:
+    model, dataset, _ = trained
+    halves = [replace(dataset, images=dataset.images[:6]), replace(dataset, images=dataset.images[6:])]
+    whole, parts, half = (
+        normalise_model(model, sets, tmp_path / f"{name}.safetensors").read_bytes()
+        for name, sets in (("whole", [dataset]), ("parts", halves), ("half", halves[:1]))
+    )
+    assert parts == whole != half
 
 
 def test_the_command_normalises_then_calibrates(
@@ -83,5 +93,5 @@ def test_an_exported_file_asks_for_its_model(
 def test_images_without_two_boxes_say_what_is_missing(trained: tuple[Path, DetectionDataset, Path], tmp_path: Path) -> None:
     model, dataset, _ = trained
     with pytest.raises(DataError, match="no image has two boxes"):
-        normalise_model(model, replace(dataset, images=()), tmp_path / "x.safetensors")
+        normalise_model(model, [replace(dataset, images=())], tmp_path / "x.safetensors")
     assert not (tmp_path / "x.safetensors").exists()

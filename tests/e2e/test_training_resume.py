@@ -40,7 +40,7 @@ if number != "none":
     Session.iterate = stop
 changes = dict(workers=int(workers), devices=int(devices), validate_every=4, checkpoint_every=3, log_every=2)
 config = tiny_config(Path(out), source, source, steps={steps}, **changes)
-model, optimizer = replace(config.model, embedding_target="pca"), replace(config.optimizer, share_anchor_slots=True)
+model, optimizer = replace(config.model, embedding_target="pca"), replace(config.optimizer, {slots}=True)
 train(replace(config, model=model, optimizer=optimizer), progress=False)
 """
 
@@ -52,9 +52,18 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> DataSource:
     return write_store(folder / "train")
 
 
-def run(source: DataSource, out: Path, *, stop_at: int = -1, number: str = "none", workers: int = 0, devices: int = 1) -> int:
+def run(
+    source: DataSource,
+    out: Path,
+    *,
+    stop_at: int = -1,
+    number: str = "none",
+    workers: int = 0,
+    devices: int = 1,
+    slots: str = "share_anchor_slots",
+) -> int:
     script = out.parent / "run.py"
-    script.write_text(RUN.format(tests=str(TESTS), steps=STEPS))
+    script.write_text(RUN.format(tests=str(TESTS), steps=STEPS, slots=slots))
     folder = Path(source.annotations).parent
     command = [sys.executable, str(script), str(folder), str(out), str(stop_at), number, str(workers), str(devices)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
@@ -91,6 +100,14 @@ def test_a_run_that_is_told_to_stop_loses_no_iteration(source: DataSource, strai
     assert rows[-1].startswith("4,")
     assert run(source, tmp_path / "run") == 0
     assert_same_bytes(tmp_path / "run", straight)
+
+
+def test_a_killed_run_of_tied_slots_ends_in_the_same_bytes(source: DataSource, tmp_path: Path) -> None:
+    assert run(source, tmp_path / "straight", slots="tie_anchor_slots") == 0
+    assert run(source, tmp_path / "run", slots="tie_anchor_slots", stop_at=5, number="SIGKILL") == -signal.SIGKILL
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert run(source, tmp_path / "run", slots="tie_anchor_slots") == 0
+    assert_same_bytes(tmp_path / "run", tmp_path / "straight")
 
 
 def test_two_devices_share_the_batches(source: DataSource, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def _calibrate(settings: Settings, console: Console) -> int:
     else:
         model = path / "model.safetensors" if path.is_dir() else path
         if settings["normalise"]:
-            normalise_model(model, dataset)
+            normalise_model(model, [dataset])
         fitted = calibrate_model(model, dataset, teacher, again=True)
     for key, value in fitted.items():
         numbers = value if isinstance(value, list) else [value]

@@ -31,7 +31,6 @@ class TeacherTarget(nn.Module):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("directions", directions)
-        self._inverse: Tensor | None = None
 
     def forward(self, teacher: Tensor) -> Tensor:
         """Project teacher embeddings.
@@ -54,9 +53,9 @@ class TeacherTarget(nn.Module):
 
     def back(self, student: Tensor) -> Tensor:
         """Return the ``(N, D_t)`` teacher embeddings that ``(N, D_s)`` projections stand for, nothing beside the directions."""
-        if self._inverse is None:
-            self._inverse = torch.linalg.pinv(self.directions.double()).float()
-        return self.mean + student @ self._inverse.to(student.device)
+        coordinates = torch.linalg.solve(self.directions.T @ self.directions, student.T).T
+        embedding: Tensor = self.mean + coordinates @ self.directions.T
+        return embedding
 
     def mapped(self, offset: Tensor, matrix: Tensor) -> TeacherTarget:
         """Return the target of a student whose embeddings ``e`` become ``(e - offset) @ matrix``.

@@ -46,7 +46,7 @@ class Row:
 
     Attributes:
         label: the paper's name of it.
-        paper: what the paper measured, by column; empty where it prints a picture only.
+        paper: what the paper measured, by column; empty where it prints a picture only, or the row is ours.
         settings: dotted settings of ``TrainConfig`` that differ from Tab. 1's one-stage row.
         length: training length relative to that row.
         teacher: which of the paper's teachers it learns from (Tab. 3).

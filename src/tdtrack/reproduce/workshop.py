@@ -95,8 +95,8 @@ class Workshop:
             sources = self.material.training(row.data, identities=plan.loss.supervision == "identities")
             train(replace(plan, train=tuple(self._annotated(source, row.data, row.teacher) for source in sources)))
         if row.normalised:
-            dataset = load_source(self.material.training(row.data, identities=False)[0])
-            model = normalise_model(model, dataset, tracks.with_name(MODEL_FILE))
+            datasets = [load_source(source) for source in self.material.training(row.data, identities=False)]
+            model = normalise_model(model, datasets, tracks.with_name(MODEL_FILE))
         teacher = self.material.teacher(row.teacher)
         held_out = self._annotated(self.material.held_out(), "held-out", row.teacher)
         ceilings = calibrate_model(model, load_source(held_out), teacher)
