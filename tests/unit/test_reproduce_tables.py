@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from tdtrack.errors import ConfigError, ShapeError
 from tdtrack.output.bars import plot_bars
 from tdtrack.reproduce.pages import bars, markdown
 from tdtrack.reproduce.results import TableResult
-from tdtrack.reproduce.scale import apply_settings, paper_scale
+from tdtrack.reproduce.scale import apply_settings, paper_scale, walkers_scale
 from tdtrack.reproduce.tables import COLUMNS, TABLES
 from tdtrack.training import pace
 from training_world import TINY_MODEL, tiny_config
@@ -43,6 +44,19 @@ def test_numbers_are_those_the_paper_prints(key: str) -> None:
     asked = TABLES[key].comparison
     first, second = (next(row for row in TABLES[key].rows if row.label == label) for label in (asked.first, asked.second))
     assert first.paper[asked.metric] / second.paper[asked.metric] == pytest.approx(ratio, abs=5e-4)
+
+
+def test_a_scale_trains_single_tables_longer() -> None:
+    scale = replace(walkers_scale(), table_length={"fig6": 3})
+    assert [row.length for row in scale.of("fig6").rows] == [3, 6, 3, 3]
+    assert replace(scale.of("fig6"), rows=TABLES["fig6"].rows) == TABLES["fig6"], "nothing else changes"
+    assert scale.of("table6") == TABLES["table6"] == paper_scale().of("table6")
+    with pytest.raises(ConfigError, match="there is no table 'table2'; choose one of table1, table3"):
+        scale.of("table2")
+    with pytest.raises(ConfigError, match="there is no table 'tabel1'"):
+        replace(scale, table_length={"tabel1": 2}).of("fig6")
+    with pytest.raises(ConfigError, match="table_length of fig6 is 0; it must be at least 1"):
+        replace(scale, table_length={"fig6": 0}).of("fig6")
 
 
 def test_every_row_is_a_training_that_can_be_built() -> None:

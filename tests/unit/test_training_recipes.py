@@ -147,7 +147,13 @@ def test_rows_of_tables_and_recipes_are_the_same_settings(world: str) -> None:
 def test_the_scale_recipe_is_the_default() -> None:
     for path in SCALES:  # YAML would take the last of two sections of one name
         sections = re.findall(r"^(\S.*?):", path.read_text(), re.M)
-        assert [name for name in sections if not name.startswith("#")] == ["walkers", "teacher", "train", "tracker"]
+        assert [name for name in sections if not name.startswith("#")] == [
+            "walkers",
+            "teacher",
+            "train",
+            "tracker",
+            "table_length",
+        ]
     demo_world, walkers = (read_scale(str(path), paper_scale()) for path in SCALES)
     found, wanted = walkers, walkers_scale()
     assert found.walkers == wanted.walkers
@@ -156,6 +162,8 @@ def test_the_scale_recipe_is_the_default() -> None:
     assert apply_settings(base, {**found.train, **precision}) == apply_settings(base, wanted.train)
     assert {name: found.teacher[name] for name in wanted.teacher} == wanted.teacher
     assert {name: found.tracker[name] for name in wanted.tracker} == wanted.tracker
-    assert found.teacher_steps == wanted.teacher_steps
+    assert (found.teacher_steps, found.table_length) == (wanted.teacher_steps, wanted.table_length)
     assert demo_world.walkers == WalkersConfig()
-    assert read_scale(str(SCALES[0]), walkers_scale()).train == {**demo_world.train, **precision}
+    over_default = read_scale(str(SCALES[0]), walkers_scale())
+    assert over_default.train == {**demo_world.train, **precision}
+    assert over_default.of("table1") == TABLES["table1"], "all its tables train equally long"

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tdtrack.reproduce import Scale
 
 
+_SINGLE = ("teacher_steps", "table_length")
+"""Parts of a scale that are about single teachers or tables."""
+
+
 def _reproduce_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("table", type=str, help="table1, table3, table4, table5, table6, fig5 or fig6")
     parser.add_argument("--world", type=str, default="walkers", help="the synthetic world to run in; there is one, walkers")
@@ -55,7 +59,8 @@ def read_scale(path: str, base: Scale) -> Scale:
     words = ["--config", path]
     parsed = parse("reproduce --scale", Verb("scale of a reproduction", partial(_scale_arguments, base), lambda *_: 0), words)
     sections = {name: dict(vars(parsed[name])) for name in ("teacher", "train", "tracker")}
-    return Scale(walkers=parsed["walkers"], teacher_steps=parsed["teacher_steps"], **sections)
+    single = {name: parsed[name] for name in _SINGLE}
+    return Scale(walkers=parsed["walkers"], **single, **sections)
 
 
 def _scale_arguments(base: Scale, parser: ArgumentParser) -> None:
@@ -68,7 +73,8 @@ def _scale_arguments(base: Scale, parser: ArgumentParser) -> None:
         "tracker": (AssociationConfig, {"max_appearance_cost"}),
     }
     parser.add_class_arguments(WalkersConfig, "walkers")
-    parser.add_argument("--teacher_steps", type=dict[str, int], default=dict(base.teacher_steps))
+    for name in _SINGLE:
+        parser.add_argument(f"--{name}", type=dict[str, int], default=dict(getattr(base, name)))
     for section, (record, names) in skipped.items():
         parser.add_class_arguments(record, section, skip=names, instantiate=False)
     defaults: dict[str, Any] = {f"walkers.{name}": value for name, value in vars(base.walkers).items()}

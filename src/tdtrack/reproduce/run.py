@@ -16,7 +16,7 @@ from tdtrack.reproduce.material import Material, WalkersMaterial
 from tdtrack.reproduce.pages import bars, markdown, print_table
 from tdtrack.reproduce.results import TableResult
 from tdtrack.reproduce.scale import Scale
-from tdtrack.reproduce.tables import TABLES, Table
+from tdtrack.reproduce.tables import Table
 from tdtrack.reproduce.workshop import Workshop
 from tdtrack.training.pace import seconds_per_iteration
 
@@ -52,15 +52,13 @@ def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
         What was measured; also in ``out/<table>.json`` and ``.md``, and as a picture where the paper has one.
 
     Raises:
-        ConfigError: there is no such table, or ``seeds`` is below 1.
+        ConfigError: there is no such table, the scale's ``table_length`` cannot be used, or ``seeds`` is below 1.
         TdtrackError: whatever stops a stage; a second call goes on from there.
         KeyboardInterrupt: the user stopped it; a second call goes on from there.
     """
-    if request.table not in TABLES:
-        raise ConfigError(f"there is no table {request.table!r}; choose one of {', '.join(TABLES)}")
     if request.seeds < 1:
         raise ConfigError(f"seeds is {request.seeds}; it must be at least 1")
-    table, out = TABLES[request.table], Path(request.out)
+    table, out = scale.of(request.table), Path(request.out)
     sweep(out, below=True)
     material: Material = FolderMaterial(Path(request.data_root)) if request.data_root else WalkersMaterial(scale, out)
     workshop = Workshop(material, scale, out)
