@@ -1,0 +1,31 @@
+"""The tables that docs/paper.md prints are those of the result files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="reproduce needs the extra tdtrack[train]")
+
+from tdtrack.reproduce.pages import markdown
+from tdtrack.reproduce.results import TableResult
+
+ROOT = Path(__file__).parents[2]
+RECORDS = sorted((ROOT / "benchmarks" / "results").glob("reproduce-*--2-core-x86_64.json"))
+
+
+def test_there_are_records() -> None:
+    assert "reproduce-table1--2-core-x86_64" in [path.stem for path in RECORDS]
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_the_docs_print_every_row_of_a_record(path: Path) -> None:
+    record = json.loads(path.read_text())["results"]
+    measured = {row["label"]: row["ours"] for row in record["rows"]}
+    page = markdown(TableResult(record["table"], measured)).splitlines()
+    docs = (ROOT / "docs" / "paper.md").read_text().splitlines()
+    rows = [line for line in page if line.startswith("| ") and line.split("|")[1].strip() in ("", *measured)]
+    assert len(rows) == len(measured) + 1 and not (set(rows) - set(docs)), set(rows) - set(docs)
+    assert f"benchmarks/results/{path.name}" in "".join(docs), "and say where they are from"
