@@ -59,7 +59,7 @@ def walkers_scale() -> Scale:
 
     Source:
         Our choice: the demo's optimizer and augmentation, with D_s = 512 of Tab. 1 and the paper's association. The world is
-        calmer than the demo's, so that the two-stage tracker does at least as well in it as on the paper's validation sequences,
+        calmer than the demo's, so that the two-stage tracker does no worse in it than on the paper's validation sequences,
         and many videos of few frames show many people. ON-Large trains until its mAP is about the paper's. The weight of the
         embedding is not the paper's 10, which costs a network this small its detection (Fig. 6 in docs/paper.md). Tab. 1
         trains six times as long, for it asks how near one network comes to two, and Tab. 4 three times, for identities are
