@@ -40,7 +40,7 @@ if number != "none":
     Session.iterate = stop
 changes = dict(workers=int(workers), devices=int(devices), validate_every=4, checkpoint_every=3, log_every=2)
 config = tiny_config(Path(out), source, source, steps={steps}, **changes)
-model, optimizer = replace(config.model, embedding_target="pca"), replace(config.optimizer, {slots}=True)
+model, optimizer = replace(config.model, embedding_target="pca"), replace(config.optimizer, anchor_slots="{slots}")
 train(replace(config, model=model, optimizer=optimizer), progress=False)
 """
 
@@ -60,7 +60,7 @@ def run(
     number: str = "none",
     workers: int = 0,
     devices: int = 1,
-    slots: str = "share_anchor_slots",
+    slots: str = "shared",
 ) -> int:
     script = out.parent / "run.py"
     script.write_text(RUN.format(tests=str(TESTS), steps=STEPS, slots=slots))
@@ -103,10 +103,10 @@ def test_a_run_that_is_told_to_stop_loses_no_iteration(source: DataSource, strai
 
 
 def test_a_killed_run_of_tied_slots_ends_in_the_same_bytes(source: DataSource, tmp_path: Path) -> None:
-    assert run(source, tmp_path / "straight", slots="tie_anchor_slots") == 0
-    assert run(source, tmp_path / "run", slots="tie_anchor_slots", stop_at=5, number="SIGKILL") == -signal.SIGKILL
+    assert run(source, tmp_path / "straight", slots="tied") == 0
+    assert run(source, tmp_path / "run", slots="tied", stop_at=5, number="SIGKILL") == -signal.SIGKILL
     assert not (tmp_path / "run" / "model.safetensors").exists()
-    assert run(source, tmp_path / "run", slots="tie_anchor_slots") == 0
+    assert run(source, tmp_path / "run", slots="tied") == 0
     assert_same_bytes(tmp_path / "run", tmp_path / "straight")
 
 

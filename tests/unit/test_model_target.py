@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tdtrack.config import ModelConfig, OptimizerConfig
-from tdtrack.errors import ConfigError, ShapeError
+from tdtrack.config import ModelConfig
+from tdtrack.errors import ShapeError
 from tdtrack.model import JointModel, TeacherTarget, load_model, principal_directions, save_model
 from tdtrack.model.heads import EmbeddingHead
 
@@ -121,11 +121,6 @@ def test_tied_slots_learn_one_kernel_as_if_each_had_a_copy_of_it() -> None:
     by_slot = plain.conv2.weight.grad.view(config.anchors_per_cell, 5, 7, 3, 3)
     assert torch.allclose(common, by_slot.sum(dim=0), rtol=1e-4, atol=1e-4) and common.abs().max() > 0
     assert torch.allclose(tied.conv2.bias.grad, plain.conv2.bias.grad, rtol=1e-4, atol=1e-4)
-
-
-def test_slots_are_tied_or_share_but_not_both() -> None:
-    with pytest.raises(ConfigError, match="turn one off"):
-        OptimizerConfig(share_anchor_slots=True, tie_anchor_slots=True)
 
 
 @pytest.mark.parametrize("how", ["share_slots", "tie_slots"])

@@ -31,7 +31,7 @@ def with_directions(config: TrainConfig) -> TrainConfig:
     return replace(
         config,
         model=replace(config.model, embedding_target="pca"),
-        optimizer=replace(config.optimizer, share_anchor_slots=True),
+        optimizer=replace(config.optimizer, anchor_slots="shared"),
     )
 
 

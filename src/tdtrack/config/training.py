@@ -60,11 +60,10 @@ class OptimizerConfig:
         learning_rate: where the cosine starts (Sec. 4.2, for batch 16).
         embedding_learning_rate_scale: learning rate of the embedding head's last convolution, relative to the rest (not in the
             paper). Its outputs are small, a few hundredths, and its inputs many: in short runs full steps drown what it learns.
-        share_anchor_slots: learn, beside each anchor slot's own last embedding kernel, one that all slots share; the two are
-            added, and the saved model is the paper's. In short runs a slot sees too few boxes to learn alone (not in the
-            paper).
-        tie_anchor_slots: learn one last embedding kernel for all anchor slots, in place of ``share_anchor_slots``: iterations
-            are shorter, most so where embeddings are wide, and the saved model is the paper's (not in the paper).
+        anchor_slots: last embedding kernels while training; the saved model is the paper's. "own": one for each anchor slot, as
+            the paper. "shared": beside each slot's own, one that all slots share; the two are added. In short runs a slot sees
+            too few boxes to learn alone. "tied": one for all slots; iterations are shorter, most so where embeddings are wide
+            (the latter two not in the paper).
         warmup_learning_rate: where the linear warm-up starts (Sec. 4.2).
         warmup_steps: length of the warm-up in iterations (Sec. 4.2).
         steps: length of training in iterations, warm-up included (Sec. 4.2: 300K to 500K).
@@ -82,8 +81,7 @@ class OptimizerConfig:
     algorithm: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = 0.15
     embedding_learning_rate_scale: float = 1.0
-    share_anchor_slots: bool = False
-    tie_anchor_slots: bool = False
+    anchor_slots: Literal["own", "shared", "tied"] = "own"
     warmup_learning_rate: float = 0.001
     warmup_steps: int = 2000
     steps: int = 300_000
@@ -111,11 +109,6 @@ class OptimizerConfig:
         require(
             0 <= self.warmup_steps <= self.steps,
             f"optimizer.warmup_steps is {self.warmup_steps}; it must lie in 0..steps ({self.steps})",
-        )
-        require(
-            not (self.share_anchor_slots and self.tie_anchor_slots),
-            "optimizer.share_anchor_slots and tie_anchor_slots are both on, but a kernel for all slots leaves none to add to; "
-            "turn one off",
         )
         require(0 <= self.ema_decay < 1, f"optimizer.ema_decay is {self.ema_decay}; it must lie in [0, 1)")
 

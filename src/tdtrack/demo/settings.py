@@ -55,7 +55,7 @@ def model_settings(world: World, out: Path, seed: int) -> TrainConfig:
             algorithm="adamw",
             learning_rate=2e-3,
             embedding_learning_rate_scale=0.08,
-            share_anchor_slots=True,
+            anchor_slots="shared",
             warmup_learning_rate=1e-4,
             weight_decay=0.02,
             warmup_steps=50,

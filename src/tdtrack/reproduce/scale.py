@@ -100,7 +100,7 @@ def walkers_scale() -> Scale:
             "optimizer.algorithm": "adamw",
             "optimizer.learning_rate": 1.5e-3,
             "optimizer.embedding_learning_rate_scale": 0.01,
-            "optimizer.tie_anchor_slots": True,
+            "optimizer.anchor_slots": "tied",
             "optimizer.warmup_learning_rate": 1e-4,
             "optimizer.weight_decay": 0.02,
             "optimizer.warmup_steps": 100,

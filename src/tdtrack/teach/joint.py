@@ -59,7 +59,7 @@ def laptop_settings() -> dict[str, Any]:
         "optimizer.algorithm": "adamw",
         "optimizer.learning_rate": 0.001,
         "optimizer.embedding_learning_rate_scale": 0.05,
-        "optimizer.share_anchor_slots": True,
+        "optimizer.anchor_slots": "shared",
         "optimizer.warmup_learning_rate": 0.0001,
         "optimizer.weight_decay": 0.02,
         "optimizer.warmup_steps": 100,

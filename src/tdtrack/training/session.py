@@ -115,9 +115,9 @@ class Session:
             load_weights(model, config.init_from)
         elif initial and config.loss.supervision == "teacher":
             model.start_embeddings_at(self._samples.mean_embedding())
-        if optimizer.share_anchor_slots:
+        if optimizer.anchor_slots == "shared":
             model.embedding_head.share_slots()
-        if optimizer.tie_anchor_slots:
+        elif optimizer.anchor_slots == "tied":
             model.embedding_head.tie_slots()
         head = self._identity_head() if config.loss.supervision == "identities" else None
         if not self.alone:
