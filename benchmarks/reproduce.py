@@ -1,6 +1,6 @@
 """Record one table or figure of the paper, run by ``tdtrack reproduce``.
 
-python benchmarks/reproduce.py table1 --out runs/reproduce [--seeds 3] [--scale recipes/reproduce-walkers.yaml]
+python benchmarks/reproduce.py table1 --out runs/reproduce [--seeds 3] [--processes 2] [--scale recipes/reproduce-walkers.yaml]
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ def main() -> None:
     parser.add_argument("table")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--scale", default="")
     arguments = parser.parse_args()
     words = ["reproduce", arguments.table, "--out", str(arguments.out), "--seeds", str(arguments.seeds)]
+    words += ["--processes", str(arguments.processes)] if arguments.processes > 1 else []
     words += ["--scale", arguments.scale] if arguments.scale else []
     if status := tdtrack(words):
         sys.exit(status)

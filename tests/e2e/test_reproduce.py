@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import yaml
 pytest.importorskip("torch", reason="reproduce needs the extra tdtrack[train]")
 pytest.importorskip("trackeval", reason="reproduce needs the extra tdtrack[eval]")
 
+import torch
 from rich.console import Console
 
 from layouts import LAYOUTS, Box, put
@@ -51,6 +52,15 @@ TRAIN: dict[str, Any] = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums come out the same in every process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def scale() -> Scale:
     usual = walkers_scale()
@@ -69,9 +79,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(out: Path, scale: Scale) -> Callable[..., str]:
-    def run(table: str, seeds: int = 1) -> str:
+    def run(table: str, seeds: int = 1, processes: int = 1, where: Path = out) -> str:
         console = Console(record=True, width=160)
-        reproduce(Request(table, str(out), seeds=seeds), scale, console)
+        reproduce(Request(table, str(where), seeds=seeds, processes=processes), scale, console)
         return console.export_text()
 
     return run
@@ -128,6 +138,18 @@ def test_tables_share_models_and_seeds_add_to_them(run: Callable[..., str], out:
     assert images == [3, 6] and len(load_dataset(world / "detection" / "train.json", world / "detection" / "images")) == 9
 
 
+def test_rows_side_by_side_give_what_they_give_one_after_the_other(run: Callable[..., str], out: Path, tmp_path: Path) -> None:
+    run("table1")
+    printed = run("table1", processes=2, where=tmp_path)
+    assert "TDT-tracker and TDT-tracker, normalised (ours), seed 0: done" in printed
+
+    def numbers(where: Path) -> list[dict[str, Any]]:
+        rows = json.loads((where / "table1.json").read_text())["rows"]
+        return [{name: value for name, value in row["ours"][0].items() if name != "fps"} for row in rows]
+
+    assert numbers(tmp_path) == numbers(out)
+
+
 def test_an_interrupted_table_goes_on(run: Callable[..., str], out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, calls = workshop.track_source, []
 
@@ -164,6 +186,8 @@ def test_the_command_says_what_it_cannot_do(tmp_path: Path, capsys: pytest.Captu
         reproduce(Request("table2", str(tmp_path)), walkers_scale(), Console(quiet=True))
     with pytest.raises(ConfigError, match="seeds is 0"):
         reproduce(Request("table1", str(tmp_path), seeds=0), walkers_scale(), Console(quiet=True))
+    with pytest.raises(ConfigError, match="processes is 0"):
+        reproduce(Request("table1", str(tmp_path), processes=0), walkers_scale(), Console(quiet=True))
     assert cli.main(["reproduce", "table1", "--world", "moon"]) == 2
     (tmp_path / "scale.yaml").write_text("walkers:\n  sequencs: 3\n")
     assert cli.main(["reproduce", "table1", "--scale", str(tmp_path / "scale.yaml"), "--out", str(tmp_path / "x")]) == 2

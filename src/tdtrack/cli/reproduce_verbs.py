@@ -25,6 +25,7 @@ def _reproduce_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--data-root", type=str, default="", help="run on real data in this folder instead (docs/paper.md)")
     parser.add_argument("--out", type=str, default="runs/reproduce", help="folder for everything; tables share models there")
     parser.add_argument("--seeds", type=int, default=1, help="trainings per row")
+    parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
     parser.add_argument("--scale", type=str, default="", help="YAML file: world size, training length, tracker")
 
 

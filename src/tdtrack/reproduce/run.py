@@ -16,6 +16,7 @@ from tdtrack.reproduce.material import Material, WalkersMaterial
 from tdtrack.reproduce.pages import bars, markdown, print_table
 from tdtrack.reproduce.results import TableResult
 from tdtrack.reproduce.scale import Scale
+from tdtrack.reproduce.side_by_side import measure_side_by_side
 from tdtrack.reproduce.tables import Table
 from tdtrack.reproduce.workshop import Workshop
 from tdtrack.training.pace import seconds_per_iteration
@@ -32,12 +33,14 @@ class Request:
         out: folder for everything; tables share what they have in common there.
         data_root: folder of real data; empty takes the walkers world.
         seeds: trainings per row; results are means over them.
+        processes: trainings at a time.
     """
 
     table: str
     out: str = "runs/reproduce"
     data_root: str = ""
     seeds: int = 1
+    processes: int = 1
 
 
 def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
@@ -52,17 +55,21 @@ def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
         What was measured; also in ``out/<table>.json`` and ``.md``, and as a picture where the paper has one.
 
     Raises:
-        ConfigError: there is no such table, the scale's ``table_length`` cannot be used, or ``seeds`` is below 1.
+        ConfigError: there is no such table, the scale's ``table_length`` cannot be used, or ``seeds`` or
+            ``processes`` is below 1.
         TdtrackError: whatever stops a stage; a second call goes on from there.
         KeyboardInterrupt: the user stopped it; a second call goes on from there.
     """
-    if request.seeds < 1:
-        raise ConfigError(f"seeds is {request.seeds}; it must be at least 1")
+    for name in ("seeds", "processes"):
+        if (value := getattr(request, name)) < 1:
+            raise ConfigError(f"{name} is {value}; it must be at least 1")
     table, out = scale.of(request.table), Path(request.out)
     sweep(out, below=True)
     material: Material = FolderMaterial(Path(request.data_root)) if request.data_root else WalkersMaterial(scale, out)
     workshop = Workshop(material, scale, out)
     _announce(table, workshop, request.seeds, console)
+    if request.processes > 1:
+        measure_side_by_side(workshop, table.rows, request.seeds, request.processes, console)
     measured = {row.label: [workshop.measure(row, seed) for seed in range(request.seeds)] for row in table.rows}
     result = TableResult(request.table, measured)
     with atomic_write(out / f"{request.table}.json", "w") as file:

@@ -71,6 +71,23 @@ class Workshop:
         """Tell whether the model of this row and seed is there; several rows may share it."""
         return (Path(self.plan(row, seed).out) / MODEL_FILE).is_file()
 
+    def prepare(self, row: Row) -> None:
+        """Make what rows have in common: the world, a teacher, and its embeddings of the boxes to learn from.
+
+        Args:
+            row: the row.
+
+        Raises:
+            TdtrackError: whatever stops a stage; the stages before it are kept.
+        """
+        self._training(row, self.plan(row, seed=0))
+        self._annotated(self.material.held_out(), "held-out", row.teacher)
+        self.material.teacher_map(row.teacher)
+
+    def measured(self, row: Row, seed: int) -> bool:
+        """Tell whether the numbers of this row and seed are there."""
+        return self._file(row, seed).is_file()
+
     def measure(self, row: Row, seed: int) -> Measurement:
         """Train a row's model, track with it and measure; what is there already is kept.
 
@@ -82,18 +99,19 @@ class Workshop:
             TdtrackError: whatever stops a stage; the stages before it are kept.
             KeyboardInterrupt: the user stopped it; the training resumes where it was.
         """
-        plan = self.plan(row, seed)
-        how = asdict(self._tracker()), row.two_stage, *(["normalised"] if row.normalised else [])
-        key = content_key(Path(plan.out).name, *how, self.material.sequences_key())
-        folder = self.out / "results" / key
-        measurement: Measurement = once(folder / "measurement.json", lambda: self._measure(row, plan, folder / "tracks"))
+        file = self._file(row, seed)
+        measurement: Measurement = once(file, lambda: self._measure(row, self.plan(row, seed), file.with_name("tracks")))
         return measurement
+
+    def _file(self, row: Row, seed: int) -> Path:
+        how = asdict(self._tracker()), row.two_stage, *(["normalised"] if row.normalised else [])
+        key = content_key(Path(self.plan(row, seed).out).name, *how, self.material.sequences_key())
+        return self.out / "results" / key / "measurement.json"
 
     def _measure(self, row: Row, plan: TrainConfig, tracks: Path) -> Measurement:
         model = Path(plan.out) / MODEL_FILE
         if not model.is_file():
-            sources = self.material.training(row.data, identities=plan.loss.supervision == "identities")
-            train(replace(plan, train=tuple(self._annotated(source, row.data, row.teacher) for source in sources)))
+            train(replace(plan, train=self._training(row, plan)))
         if row.normalised:
             datasets = [load_source(source) for source in self.material.training(row.data, identities=False)]
             model = normalise_model(model, datasets, tracks.with_name(MODEL_FILE))
@@ -111,6 +129,10 @@ class Workshop:
         ceiling = ceilings["teacher_max_appearance_cost" if row.two_stage else "max_appearance_cost"]
         measurement = self._track(row, model, replace(self._tracker(), max_appearance_cost=ceiling), tracks)
         return {**measurement, "cosine": agreement.mean_cosine, "teacher_mAP": self.material.teacher_map(row.teacher)}
+
+    def _training(self, row: Row, plan: TrainConfig) -> tuple[DataSource, ...]:
+        sources = self.material.training(row.data, identities=plan.loss.supervision == "identities")
+        return tuple(self._annotated(source, row.data, row.teacher) for source in sources)
 
     def _annotated(self, source: DataSource, data: str, teacher: str) -> DataSource:
         """Give a data set its teacher's embeddings, unless it has them."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ from tdtrack.data.walkers.pictures import PictureWriter
 from tdtrack.data.walkers.render import Frame, Part, make_shot, render_frame
 from tdtrack.errors import DataError
 from tdtrack.files import atomic_write, reason_of
+from tdtrack.processes import end_with_parent
 from tdtrack.types import IntArray
 
 __all__ = ["World", "write_world"]
@@ -136,7 +135,7 @@ def _run(config: WalkersConfig, out: Path, jobs: list[_Job], workers: int) -> It
             yield
         return
     context = multiprocessing.get_context("spawn")  # forking a process that runs threads can hang
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=end_with_parent) as pool:
         futures = [pool.submit(_do, config, out, job) for job in jobs]
         try:
             for future in as_completed(futures):
@@ -144,19 +143,6 @@ def _run(config: WalkersConfig, out: Path, jobs: list[_Job], workers: int) -> It
                 yield
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Let this process end when the one that started it is killed; a pool's processes would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def _receipt(out: Path, job: _Job) -> Path:
