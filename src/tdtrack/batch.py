@@ -16,7 +16,7 @@ from tdtrack.jobs.manifest import MANIFEST_FILE, Manifest
 from tdtrack.jobs.pool import Failure, RayCluster, run_here, run_on_ray
 from tdtrack.runtime.sources import IMAGE_SUFFIXES
 from tdtrack.runtime.summary import TrackSummary
-from tdtrack.track import TrackRequest, load_models, track_one
+from tdtrack.track import TrackRequest, load_models, refuse_replacing, result_files, track_one
 
 __all__ = ["VIDEO_SUFFIXES", "find_videos", "holds_videos", "track_many"]
 
@@ -95,7 +95,10 @@ def _without_suffix(name: str, path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Video:
-    """One video of a job; size in bytes and time of change tell whether it is still the one whose results lie there."""
+    """One video of a job; size in bytes and time of change tell whether it is still the one whose results lie there.
+
+    Those of a folder of frames are the sum and the latest.
+    """
 
     name: str
     place: str
@@ -105,10 +108,11 @@ class _Video:
     @classmethod
     def at(cls, name: str, place: str) -> _Video:
         path = Path(place)
-        if not path.is_file():
+        files = sorted(filter(_is_frame, path.rglob("*"))) if path.is_dir() else [path]
+        known = [file.stat() for file in files if file.is_file()]
+        if not known:
             return cls(name, place, None, None)
-        status = path.stat()
-        return cls(name, place, status.st_size, status.st_mtime_ns)
+        return cls(name, place, sum(status.st_size for status in known), max(status.st_mtime_ns for status in known))
 
 
 def track_many(
@@ -131,14 +135,16 @@ def track_many(
         ``failed``, ``error`` says why, ``truncated`` why a video that was tracked gave fewer frames than it promised.
 
     Raises:
-        ConfigError: the result folder holds a job with other settings, or the request contradicts itself.
+        ConfigError: the result folder holds a job with other settings, results would replace a video, or the request
+            contradicts itself.
         OutputError, WeightsError, MissingExtraError: as ``run_track`` says; what is done stays done.
         KeyboardInterrupt: the user stopped the job; the same call goes on.
     """
     if cluster is not None and request.enroll:
         raise ConfigError("--enroll lets every video add to one gallery, in order; leave --engine ray out")
     settings = {field.name: getattr(request, field.name) for field in fields(request) if field.name not in _NOT_THE_RESULT}
-    settings |= {"model": _digest(request.model), "tracker": overrides}
+    refuse_replacing(videos.values(), [path for name in videos for path in result_files(request, name).values()])
+    settings |= {name: _digest(getattr(request, name)) for name in ("model", "teacher", "weights")} | {"tracker": overrides}
     manifest = Manifest(Path(request.out) / MANIFEST_FILE, settings)
     try:
         waiting = []
@@ -159,14 +165,14 @@ def track_many(
         manifest.close()
 
 
-def _digest(model: str | None) -> str | None:
-    """Return what changes whenever a model file does."""
-    if model is None:
+def _digest(network: str | None) -> str | None:
+    """Return what changes whenever a network's file does; the name of one that is known by name."""
+    if network is None:
         return None
-    path = Path(model)
+    path = Path(network)
     file = path / "model.safetensors" if path.is_dir() else path
     if not file.is_file():
-        return None  # loading it says so better
+        return network
     with file.open("rb") as content:
         return file_digest(content, "sha256").hexdigest()
 

@@ -48,6 +48,10 @@ class OutputError(TdtrackError):
     """A result cannot be written where it was asked for."""
 
 
+class BusyError(OutputError):
+    """Another process is writing the same result."""
+
+
 class MissingExtraError(TdtrackError):
     """An optional dependency is not installed."""
 

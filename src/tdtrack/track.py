@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -30,7 +30,16 @@ if TYPE_CHECKING:
     from tdtrack.runtime.pipeline import TrackSummary
     from tdtrack.runtime.spool import DetectionSpool
 
-__all__ = ["TrackRequest", "association_for", "load_models", "run_track", "sequence_folders", "track_one"]
+__all__ = [
+    "TrackRequest",
+    "association_for",
+    "load_models",
+    "refuse_replacing",
+    "result_files",
+    "run_track",
+    "sequence_folders",
+    "track_one",
+]
 
 DEFAULT_FRAME_RATE = 30.0  # saved detections do not know theirs
 
@@ -167,20 +176,64 @@ def sequence_folders(root: str | None, sequences: Sequence[str]) -> dict[str, st
         scenes.setdefault(scene_of(name), []).append(name)
     folders = {}
     for scene, copies in scenes.items():
-        present = [name for name in copies if (Path(root) / name).is_dir()]
+        present = [Path(root) / name for name in copies if (Path(root) / name).is_dir()]
         if not present:
             raise DataError(f"{root}: no sequence {' or '.join(copies)} here; name the folder that holds the sequences")
-        folders[copies[0] if len(copies) == 1 else scene] = str(Path(root) / present[0])
+        chosen = next(filter(_has_frames, present), present[0])  # images may lie in one copy only
+        folders[copies[0] if len(copies) == 1 else scene] = str(chosen)
     return folders
+
+
+def _has_frames(sequence: Path) -> bool:
+    from tdtrack.runtime.sources import IMAGE_SUFFIXES
+
+    return any(path.suffix.lower() in IMAGE_SUFFIXES for path in sequence.glob("*/*"))
+
+
+def result_files(request: TrackRequest, name: str) -> dict[str, Path]:
+    """Return the files that tracking a source may write, by their ending.
+
+    Args:
+        request: names the folder.
+        name: of the results.
+    """
+    return {ending: Path(request.out) / f"{name}.{ending}" for ending in ("txt", "jsonl", "mp4", "names.json", "resume")}
+
+
+def refuse_replacing(sources: Iterable[str], results: Iterable[Path]) -> None:
+    """Refuse to write results where a source lies.
+
+    Args:
+        sources: files, or whatever else can be tracked.
+        results: files that may be written.
+
+    Raises:
+        ConfigError: a result would replace a source; names it.
+    """
+    there = {place: source for source in sources if (place := _place(source))}
+    for path in results:
+        place = _place(path)
+        if place in there:
+            raise ConfigError(f"results would be written over {there[place]}, which is to be tracked; choose another --out")
+
+
+def _place(path: str | Path) -> tuple[int, int] | None:
+    """Return what two names of one file have in common; ``None`` where there is none."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _track_saved(request: TrackRequest, path: str, overrides: dict[str, Any]) -> TrackSummary:
     from tdtrack.data.saved import read_detections
     from tdtrack.runtime.pipeline import track_detections
 
+    refuse_replacing([path], [Path(request.out)])
     config = association_for(request.association, overrides, {})
-    tracker = Tracker(config, frame_rate=request.frame_rate or DEFAULT_FRAME_RATE)
-    return track_detections(read_detections(path), tracker, Path(request.out), offline=request.offline)
+    tracker = Tracker(config, frame_rate=DEFAULT_FRAME_RATE if request.frame_rate is None else request.frame_rate)
+    return track_detections(read_detections(path)[: request.max_frames], tracker, Path(request.out), offline=request.offline)
 
 
 def track_one(
@@ -203,7 +256,8 @@ def track_one(
         progress: show a bar on the error stream.
 
     Raises:
-        ConfigError, MediaError, OutputError: as ``run_track`` says.
+        ConfigError, MediaError, OutputError: as ``run_track`` says; also where results would replace the source, or a live
+            one is to be improved on when it has ended.
     """
     from tdtrack.runtime.camera_motion import camera_motion_for
     from tdtrack.runtime.pipeline import track_source
@@ -211,20 +265,27 @@ def track_one(
 
     engine, appearance = loaded
     source = open_source(place, frame_rate=request.frame_rate, max_outage=request.max_outage)
+    files = result_files(request, name or source.name)
+    try:
+        refuse_replacing([place], files.values())
+        if source.live and request.offline:
+            raise ConfigError(f"--offline improves on the tracks of files, and {place} is live; leave it out")
+    except ConfigError:
+        source.close()
+        raise
     config = association_for(request.association, overrides, appearance, "teacher_" if request.two_stage else "")
     tracker = Tracker(config, frame_rate=source.frame_rate)
-    out = Path(request.out)
     history = _History(config.floor) if request.offline else None
     naming = None if request.gallery is None else _Naming(Path(request.gallery), engine, config, enroll=request.enroll)
-    sweep(out)
-    spool = _spool(request, place, source, engine, config.floor, out / f"{name or source.name}.resume")
+    sweep(Path(request.out))
+    spool = _spool(request, place, source, engine, config.floor, files["resume"])
     summary = track_source(
         source,
         engine,
         tracker,
-        mot_path=out / f"{name or source.name}.txt",
-        jsonl_path=out / f"{name or source.name}.jsonl",
-        video_path=out / f"{name or source.name}.mp4" if request.video else None,
+        mot_path=files["txt"],
+        jsonl_path=files["jsonl"],
+        video_path=files["mp4"] if request.video else None,
         max_frames=request.max_frames,
         batch_size=request.batch_size,
         on_frame=history,
@@ -234,16 +295,14 @@ def track_one(
         progress=progress,
     )
     if naming is not None:
-        summary = replace(summary, files=(*summary.files, *naming.write(out / f"{name or source.name}.names.json")))
+        written = naming.write(files["names.json"], whole=not summary.interrupted)
+        summary = replace(summary, files=(*summary.files, *written))
     if history is not None:
         refined = history.refined(summary.frames, tracker.frame_rate)
-        with (
-            MotWriter(out / f"{name or source.name}.txt") as mot,
-            JsonLinesWriter(out / f"{name or source.name}.jsonl", engine.classes) as lines,
-        ):
+        with MotWriter(files["txt"]) as mot, JsonLinesWriter(files["jsonl"], engine.classes) as lines:
             for tracks in refined:
                 mot.write(tracks)
-                lines.write(tracks, tracks.frame_index / source.frame_rate)
+                lines.write(tracks, history.seconds.get(tracks.frame_index, tracks.frame_index / source.frame_rate))
         summary = replace(summary, tracks=len({track_id for tracks in refined for track_id in tracks.track_id.tolist()}))
     if spool is not None and not summary.interrupted:
         spool.discard()
@@ -271,19 +330,26 @@ def _spool(
     }
     label = getattr(engine, "label", type(engine).__name__)
     made_by = {"tdtrack": __version__, "engine_label": label, "floor": floor if request.two_stage else None}
-    key = {**how, **made_by, "files": sha256("\n".join(stamps).encode()).hexdigest()}
+    digest = sha256("\n".join(stamps).encode("utf-8", "surrogateescape"))  # names on old disks need not be UTF-8
+    key = {**how, **made_by, "files": digest.hexdigest()}
     return DetectionSpool(path, key, batch_size=request.batch_size)
 
 
 class _History:
-    """Keeps what the tracker was given and what it said, frame by frame, to improve on it in the end."""
+    """Keeps what the tracker was given and what it said, frame by frame, to improve on it in the end.
+
+    Attributes:
+        seconds: time stamps by frame.
+    """
 
     def __init__(self, floor: float) -> None:
+        self.seconds: dict[int, float] = {}
         self._floor = floor
         self._frames: dict[int, tuple[Detections, Tracks]] = {}
 
     def __call__(self, frame: Frame, detections: Detections, tracks: Tracks) -> None:
         """Keep one frame; detections that took no part are not needed."""
+        self.seconds[frame.index] = frame.seconds
         self._frames[frame.index] = detections.select(detections.score >= self._floor), tracks
 
     def refined(self, frames: int, frame_rate: float) -> list[Tracks]:
@@ -313,12 +379,12 @@ class _Naming:
         named = self._looks.names(self._gallery, self._min_cosine, tracks.track_id.tolist())
         return {track_id: name for track_id, (name, _) in named.items()}
 
-    def write(self, path: Path) -> list[Path]:
-        """Write names by track id, and the gallery where it grows; returns the files."""
+    def write(self, path: Path, *, whole: bool) -> list[Path]:
+        """Write names by track id, and of the whole source the gallery where it grows; returns the files."""
         named = self._looks.names(self._gallery, self._min_cosine)
         entries = {key: {"name": name, "cosine": round(cosine, 4)} for key, (name, cosine) in named.items()}
         written = [path]
-        if self._enroll:
+        if self._enroll and whole:  # else the rest, when it is tracked, would meet itself
             fresh = self._looks.enroll(self._gallery, named)
             entries |= {key: {"name": name, "cosine": None} for key, name in fresh.items()}
             self._gallery.save(self._looks_path)

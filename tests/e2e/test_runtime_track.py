@@ -26,7 +26,8 @@ from tdtrack.config import AssociationConfig, ModelConfig
 from tdtrack.errors import ConfigError, DataError, OutputError
 from tdtrack.model import JointModel, save_model
 from tdtrack.runtime import TrackSummary, TwoStageEngine, load_engine, open_source, track_source
-from tdtrack.track import TrackRequest, run_track, sequence_folders
+from tdtrack.runtime.frames import Frame, ImageSource
+from tdtrack.track import TrackRequest, run_track, sequence_folders, track_one
 from tdtrack.types import Detections, FloatArray, Image
 
 EVERYTHING = AssociationConfig(method="fairmot", min_score=0.0)
@@ -262,3 +263,83 @@ def test_a_gallery_names_the_tracks_of_the_next_video(tmp_path: Path, monkeypatc
 def test_a_gallery_that_could_not_work_is_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         run_track(TrackRequest(out="x", **settings), {})
+
+
+def test_results_never_take_the_place_of_what_is_tracked(tmp_path: Path, model: Path) -> None:
+    video = write_video(tmp_path / "a.mp4", moving_squares(4))
+    before = video.read_bytes()
+    here = TrackRequest(out=str(tmp_path), source=str(video), model=str(model), device="cpu")
+    with pytest.raises(ConfigError, match=r"written over .*a\.mp4, which is to be tracked; choose another --out"):
+        run_track(here, {})
+    other = write_video(tmp_path / "b.mkv", moving_squares(4))
+    with pytest.raises(ConfigError, match=r"written over .*a\.mp4"):  # the other one's results, by name
+        list(track_many(here, {"a": str(other), "b": str(video)}, {}))
+    assert video.read_bytes() == before and not (tmp_path / "a.txt").exists()
+
+    saved = tmp_path / "a.txt"
+    saved.write_text("1,-1,10,10,20,40,0.9,-1,-1,-1\n")
+    with pytest.raises(ConfigError, match=r"written over .*a\.txt"):
+        run_track(TrackRequest(out=str(saved), detections=str(saved), association="motion"), {})
+    assert saved.read_text().startswith("1,-1,")
+
+
+def test_the_tracks_of_saved_detections_end_where_they_are_told_to(tmp_path: Path) -> None:
+    saved = tmp_path / "found.txt"
+    saved.write_text("".join(f"{frame},-1,10,10,20,40,0.9,-1,-1,-1\n" for frame in range(1, 9)))
+    request = {"out": str(tmp_path / "tracks.txt"), "detections": str(saved), "association": "motion"}
+    assert run_track(TrackRequest(**request, max_frames=5), {}).frames == 5
+    assert (tmp_path / "tracks.txt").read_text().splitlines()[-1].startswith("5,")
+    with pytest.raises(ConfigError, match="frame_rate is 0"):
+        run_track(TrackRequest(**request, frame_rate=0), {})
+
+
+def test_improved_tracks_have_the_time_stamps_of_their_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Uneven(ImageSource):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                yield Frame(frame.index, 0.3 * frame.index**2, frame.image)
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index, image in enumerate(moving_squares(5)):
+        PillowImage.fromarray(image).save(folder / f"{index}.png")
+    source = Uneven("pictures", sorted(folder.iterdir()), frame_rate=10)
+    monkeypatch.setattr("tdtrack.runtime.sources.open_source", lambda *_, **__: source)
+    request = TrackRequest(out=str(tmp_path), video=False, offline=True)
+    track_one(request, str(folder), (TwoStand(), {}), {}, progress=False)
+    seconds = [json.loads(line)["seconds"] for line in (tmp_path / "pictures.jsonl").read_text().splitlines()]
+    assert seconds == pytest.approx([0, 0.3, 1.2, 2.7, 4.8])
+    source.live = True
+    with pytest.raises(ConfigError, match="is live; leave it out"):
+        track_one(request, str(folder), (TwoStand(), {}), {}, progress=False)
+
+
+def test_a_video_that_is_stopped_enrols_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stopped(TwoStand):
+        seen = 0
+
+        def __call__(self, frame: Image) -> Detections:
+            self.seen += 1
+            if self.seen == 10:
+                signal.raise_signal(signal.SIGINT)
+            return super().__call__(frame)
+
+    engines: list[TwoStand] = [Stopped(), TwoStand(), TwoStand()]
+    monkeypatch.setattr("tdtrack.runtime.engine.load_engine", lambda *_, **__: engines.pop(0))
+    video = str(write_video(tmp_path / "a.mp4", moving_squares(30)))
+    known = {"source": video, "model": "any", "video": False, "enroll": True}
+    stopped = TrackRequest(out=str(tmp_path / "one"), gallery=str(tmp_path / "people"), **known)
+    assert run_track(stopped, {}).interrupted
+    assert not (tmp_path / "people" / "looks.npz").exists()
+    run_track(stopped, {})
+    run_track(TrackRequest(out=str(tmp_path / "two"), gallery=str(tmp_path / "others"), **known), {})
+    for name in ("a.names.json", "a.jsonl", "a.txt"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_of_a_scene_the_copy_with_images_is_tracked(tmp_path: Path) -> None:
+    (tmp_path / "MOT17-02-DPM" / "det").mkdir(parents=True)
+    (tmp_path / "MOT17-02-FRCNN" / "img1").mkdir(parents=True)
+    (tmp_path / "MOT17-02-FRCNN" / "img1" / "000001.jpg").touch()
+    found = sequence_folders(str(tmp_path), ["MOT17-02-DPM", "MOT17-02-FRCNN"])
+    assert found == {"MOT17-02": str(tmp_path / "MOT17-02-FRCNN")}

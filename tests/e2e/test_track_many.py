@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image as PillowImage
 
 from media_files import cut, moving_squares, write_video
 from random_models import save_random_model
 from tdtrack import cli
-from tdtrack.batch import find_videos, holds_videos
+from tdtrack.batch import find_videos, holds_videos, track_many
 from tdtrack.errors import ConfigError
+from tdtrack.track import TrackRequest
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +57,37 @@ def test_what_cannot_be_one_job_is_refused(tmp_path: Path) -> None:
     for stream in ("rtsp://camera/1", "0"):
         with pytest.raises(ConfigError, match=f"{stream} is a camera or stream, which has no end; track it alone"):
             find_videos([str(one), stream], "out")
+
+
+def test_a_folder_of_frames_that_has_grown_is_tracked_again(tmp_path: Path) -> None:
+    frames = tmp_path / "in" / "sequence"
+    frames.mkdir(parents=True)
+    for index, image in enumerate(moving_squares(5)):
+        PillowImage.fromarray(image).save(frames / f"{index}.png")
+    request = TrackRequest(
+        out=str(tmp_path / "out"), model=str(save_random_model(tmp_path / "run")), device="cpu", engine="torch", video=False
+    )
+
+    def tracked() -> list[int]:
+        return [entry["frames"] for entry in track_many(request, {"sequence": str(frames)}, {})]
+
+    (frames / "4.png").rename(tmp_path / "4.png")
+    assert tracked() == [4]
+    before = (tmp_path / "out" / "sequence.txt").stat().st_mtime_ns
+    assert tracked() == [4] and (tmp_path / "out" / "sequence.txt").stat().st_mtime_ns == before
+    (tmp_path / "4.png").rename(frames / "4.png")
+    assert tracked() == [5]
+
+
+def test_a_job_with_another_teacher_is_another_job(tmp_path: Path) -> None:
+    weights = tmp_path / "teacher.py"
+    request = TrackRequest(out=str(tmp_path / "out"), model="m", teacher="osnet_x0_25", weights=str(weights), two_stage=True)
+    weights.write_text("one")
+    assert list(track_many(request, {}, {})) == []
+    assert list(track_many(request, {}, {})) == []
+    weights.write_text("two")
+    with pytest.raises(ConfigError, match="belongs to a job with weights"):
+        list(track_many(request, {}, {}))
 
 
 def test_a_bad_video_costs_that_video_and_the_next_call_does_what_is_left(

@@ -15,13 +15,15 @@ from tdtrack.types import Detections, Tracks
 A, B, C = np.eye(3, dtype=np.float32)
 
 
-def watch(looks: TrackLooks, frames: range, *people: tuple[int, float, np.ndarray]) -> None:
-    """Show tracks (id, left side, embedding) in frames; boxes are 10 wide."""
+def watch(looks: TrackLooks, frames: range, *people: tuple[int, float, np.ndarray], hidden: tuple[int, ...] = ()) -> None:
+    """Show tracks (id, left side, embedding) in frames; boxes are 10 wide. Of hidden ones there is no detection."""
     boxes = np.array([[left, 0, left + 10, 20] for _, left, _ in people], np.float32)
     scores, classes = np.ones(len(people), np.float32), np.zeros(len(people), np.int64)
     found = Detections(boxes, scores, classes, np.stack([look for _, _, look in people]))
+    away = np.array([key in hidden for key, _, _ in people])
     for frame in frames:
-        looks.observe(found, Tracks(frame, np.array([key for key, _, _ in people]), boxes, scores, classes))
+        tracks = Tracks(frame, np.array([key for key, _, _ in people]), boxes, scores, classes, away)
+        looks.observe(found.select(~away), tracks)
 
 
 def test_the_nearest_look_of_each_name_counts() -> None:
@@ -104,6 +106,14 @@ def test_a_glimpse_and_an_overlap_teach_nothing() -> None:
     watch(looks, range(MIN_LOOKS - 1), (1, 0, A))
     watch(looks, range(100), (2, 50, B), (3, 52, C))
     assert looks.names(Gallery({"anna": A, "ben": B, "cleo": C}), 0.5) == {}
+
+
+def test_who_is_hidden_does_not_look_like_whoever_is_in_front() -> None:
+    looks = TrackLooks()
+    watch(looks, range(8), (1, 0, A), (2, 40, B))
+    watch(looks, range(8, 20), (1, 40, A), (2, 40, B), hidden=(1,))
+    np.testing.assert_allclose(looks.look(1), A, atol=1e-6)
+    np.testing.assert_allclose(looks.look(2), B, atol=1e-6)
 
 
 def test_an_enrolled_track_is_known_in_the_next_video() -> None:

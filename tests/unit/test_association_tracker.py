@@ -134,6 +134,22 @@ def test_scores_decide_who_takes_part_and_who_starts() -> None:
     assert ids(tracker.update(see((0, A), score=0.29))) == []
 
 
+@pytest.mark.parametrize("method", ["fairmot", "motion", "evidence"])
+@pytest.mark.parametrize("score", [0.3, 0.4, 0.45, 0.55, 0.65, 0.7, 0.9])  # in float32 some lie below what they are in float64
+def test_a_score_of_just_the_floor_is_at_the_floor(method: str, score: float) -> None:
+    tracker = Tracker(AssociationConfig(method=method, min_score=score))
+    assert ids(tracker.update(see((0, A), score=score))) == [1]
+
+
+@pytest.mark.parametrize("method", ["fairmot", "motion", "evidence"])
+def test_who_is_forgotten_comes_back_as_someone_else(method: str) -> None:
+    tracker = Tracker(AssociationConfig(method=method))
+    for _ in range(3):
+        tracker.update(see((0, A)))
+    tracker.forget()
+    assert [ids(tracker.update(see((0, A)))) for _ in range(3)][-1] == [2]
+
+
 def test_a_floor_for_new_tracks_below_the_floor_for_all_changes_nothing() -> None:
     tracker = Tracker(AssociationConfig(method="fairmot", min_score=0.4, min_new_score=0.1))
     assert ids(tracker.update(see((0, A), score=0.2))) == []

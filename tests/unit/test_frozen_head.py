@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frozen_detectors import HEIGHT, WIDTH, tiny_graph
+from media_files import write_video
 from random_models import noise
 from tdtrack.config import DetectConfig, HeadConfig
 from tdtrack.data import load_dataset
@@ -28,8 +30,10 @@ from tdtrack.frozen.head import AppearanceHead
 from tdtrack.frozen.learn import evaluate_head, learn_head, relation_loss, retrieval
 from tdtrack.frozen.merge import differences, merge
 from tdtrack.frozen.pooling import Reading, choose_readings, pool
+from tdtrack.frozen.pseudo import write_pseudo_boxes
 from tdtrack.runtime.engine import load_engine
 from tdtrack.teacher.reid_losses import contrastive_loss
+from tdtrack.types import Detections
 from training_world import colour, write_images
 
 ENGINES = ("onnxruntime", "openvino")
@@ -193,6 +197,45 @@ def test_a_head_that_was_killed_goes_on_to_the_same_weights(
     resumed = learn_head(cache, teacher, readings, CONFIG, tmp_path / "b").state_dict()
     for name, value in undisturbed.items():
         assert torch.equal(value, resumed[name]), name
+
+
+def test_a_head_of_another_detector_or_teacher_is_learned_anew(
+    read: tuple[Path, FeatureCache, np.ndarray, tuple[Reading, ...]], tmp_path: Path
+) -> None:
+    _, cache, teacher, readings = read
+    first = learn_head(cache, teacher, readings, CONFIG, tmp_path).state_dict()
+    other_teacher = np.roll(teacher, 1, axis=1)
+    other_cache = copy.copy(cache)
+    other_cache.key = "of another detector"
+    other_cache.reads = [np.ascontiguousarray(np.asarray(values)[..., ::-1]) for values in cache.reads]
+    for which, whom in ((cache, other_teacher), (other_cache, teacher)):
+        again = learn_head(which, whom, readings, CONFIG, tmp_path).state_dict()
+        alone = learn_head(which, whom, readings, CONFIG, tmp_path / "alone").state_dict()
+        assert all(torch.equal(again[name], alone[name]) for name in alone)
+        assert any(not torch.equal(again[name], first[name]) for name in first)
+
+
+def test_pseudo_boxes_of_each_video_lie_on_its_own_frames(tmp_path: Path) -> None:
+    class Counting:
+        classes = ("thing",)
+
+        def __call__(self, frame: np.ndarray) -> Detections:
+            side = float(frame.mean()) / 4  # tells a dark video's frames from a bright one's
+            return Detections([[0, 0, side, side]], [0.9], [0])
+
+    videos = []
+    for day, brightness in (("monday", 60), ("tuesday", 200)):
+        (tmp_path / day).mkdir()
+        frames = [np.full((64, 96, 3), brightness, np.uint8)] * 3
+        videos.append(str(write_video(tmp_path / day / "cam.mp4", frames)))
+    made = {"every": 1, "made_by": "detector"}
+    found = write_pseudo_boxes(videos, Counting(), tmp_path / "work", **made)
+    assert len({image.path for image in found.images}) == len(found.images) == 6
+    for image in found.images:
+        assert image.xyxy[0, 2] == pytest.approx(load_image(image.path).mean() / 4, abs=1)
+    assert len(write_pseudo_boxes(videos[:1], Counting(), tmp_path / "work", **made).images) == 3
+    assert len(write_pseudo_boxes(videos[:1], Counting(), tmp_path / "work", every=2, made_by="detector").images) == 2
+    assert len(list((tmp_path / "work" / "frames").rglob("*.jpg"))) == 2
 
 
 def test_a_cache_that_was_killed_goes_on_to_the_same_bytes(

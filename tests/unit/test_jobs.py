@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tdtrack.cli.parsing import take_ray
-from tdtrack.errors import ConfigError, DataError, MediaError, MissingExtraError, OutputError
+from tdtrack.errors import BusyError, ConfigError, DataError, MediaError, MissingExtraError, OutputError, ShapeError
 from tdtrack.jobs.manifest import Manifest
 from tdtrack.jobs.pool import Failure, RayCluster, run_here
 
@@ -45,6 +45,15 @@ def test_what_is_recorded_outlives_a_kill_and_half_a_line_does_not(tmp_path: Pat
     again.record({"name": "c", "status": "failed"})
     again.close()
     assert [json.loads(line).get("name") for line in path.read_text().splitlines()] == [None, "a", "b", "c"]
+
+
+def test_names_may_hold_whatever_file_names_may(tmp_path: Path) -> None:
+    names = ["a", "line\u2028end", "next\x85line", "caf\udce9", "雪"]  # one is no UTF-8, as names on old disks
+    manifest = Manifest(tmp_path / "m.jsonl", {"model": "m"})
+    for name in names:
+        manifest.record({"name": name})
+    manifest.close()
+    assert sorted(Manifest(tmp_path / "m.jsonl", {"model": "m"}).entries) == sorted(names)
 
 
 def test_a_manifest_that_has_gone_stops_the_job_and_is_not_made_anew(tmp_path: Path) -> None:
@@ -85,14 +94,20 @@ def test_a_bad_item_costs_that_item_and_a_bad_setting_the_job() -> None:
     def work(item: str) -> str:
         if item == "cut":
             raise MediaError("cut: not one frame")
+        if item == "nan":
+            raise ShapeError("frame 7: embedding row 0 has NaN")
+        if item == "busy":
+            raise BusyError("another job is writing these results")
         if item == "odd":
             raise ValueError("a decoder's surprise")
         if item == "full":
             raise OutputError("no space left")
         return item.upper()
 
-    assert list(run_here(["a", "cut", "odd", "b"], prepare)) == [
+    assert list(run_here(["a", "nan", "busy", "cut", "odd", "b"], prepare)) == [
         ("a", "A"),
+        ("nan", Failure("frame 7: embedding row 0 has NaN")),
+        ("busy", Failure("another job is writing these results")),
         ("cut", Failure("cut: not one frame")),
         ("odd", Failure("unexpected ValueError: a decoder's surprise")),
         ("b", "B"),

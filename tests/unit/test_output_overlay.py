@@ -171,6 +171,15 @@ def test_a_video_holds_every_frame_at_even_size(tmp_path: Path, height: int, wid
         assert stream.average_rate.as_integer_ratio() == (24000, 1001)
 
 
+@pytest.mark.parametrize("rate", [0.0004, 0.0006, 1 / 60, 0.7, 30000 / 1001])
+def test_slow_motion_and_slow_pictures_keep_their_rate(tmp_path: Path, rate: float) -> None:
+    with VideoWriter(tmp_path / "slow.mp4", frame_rate=rate) as video:
+        for _ in range(3):
+            video.write(grey(32, 32))
+    with av.open(str(tmp_path / "slow.mp4")) as container:
+        assert float(container.streams.video[0].average_rate or 0) == pytest.approx(rate, rel=1e-3)
+
+
 def test_a_frame_of_another_size_is_fitted_between_bars(tmp_path: Path) -> None:
     with VideoWriter(tmp_path / "clip.mp4", frame_rate=10, crf=5) as writer:
         writer.write(np.full((64, 64, 3), 100, np.uint8))

@@ -66,6 +66,25 @@ def test_what_earlier_videos_taught_is_read_too_but_only_of_one_model(tmp_path: 
         read_gallery(tmp_path / "new", ColourEngine(seed=2))
 
 
+def test_an_exported_model_knows_the_run_folders_looks(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra tdtrack[train]")
+    torch.set_num_threads(1)
+    from random_models import save_random_model
+    from tdtrack.runtime.engine import load_engine
+    from tdtrack.runtime.export import export_model
+
+    run = save_random_model(tmp_path / "run")
+    export_model(run, tmp_path / "model.onnx")
+    gallery = read_gallery(tmp_path / "people", load_engine(run, device="cpu"))
+    gallery.add("anna", np.ones(load_engine(run, device="cpu").embedding_dim or 0))
+    gallery.save(tmp_path / "people" / LOOKS_FILE)
+    exported = load_engine(tmp_path / "model.onnx", engine="onnxruntime", device="cpu")
+    assert read_gallery(tmp_path / "people", exported).names == ("anna",)
+    other = save_random_model(tmp_path / "other", embedding_dim=64)
+    with pytest.raises(DataError, match="another model or teacher"):
+        read_gallery(tmp_path / "people", load_engine(other, device="cpu"))
+
+
 def test_what_cannot_be_a_gallery_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="gives none"):
         read_gallery(tmp_path, Blind())

@@ -135,6 +135,25 @@ def test_a_missing_frame_keeps_numbers_and_time_in_step(tmp_path: Path) -> None:
     assert summary.frames == 8
 
 
+def test_time_stamps_say_how_long_a_hole_in_a_file_is(tmp_path: Path) -> None:
+    class Holed(PaintedSource):
+        def __iter__(self) -> Iterator[Frame]:
+            for frame in super().__iter__():
+                late = 0.84 if frame.index >= 6 else 0.0
+                yield Frame(frame.index, frame.seconds + late + 0.004 * (frame.index % 2), frame.image)  # stamps are rounded
+
+    given: list[float | None] = []
+
+    class Listening(Tracker):
+        def update(self, detections: Detections, *, elapsed: float | None = None, camera: object = None) -> Tracks:
+            given.append(elapsed)
+            return super().update(detections, elapsed=elapsed)
+
+    track_source(Holed([*range(8), 10, 11]), WalkingEngine(), Listening(MOTION, frame_rate=10), progress=False)
+    assert [index for index, elapsed in enumerate(given) if elapsed is not None] == [6]
+    assert given[6] == pytest.approx(0.94, abs=0.005) and len(given) == 12
+
+
 def test_a_used_tracker_starts_anew(tmp_path: Path) -> None:
     tracker = Tracker(MOTION, frame_rate=10)
     for _ in range(2):
@@ -330,6 +349,8 @@ def test_a_live_source_drops_frames_counts_them_and_keeps_time(tmp_path: Path) -
     ]  # 10 frames a second: time stamps say which were dropped
     by_hand = Tracker(MOTION, frame_rate=10)
     for before, (index, tracks) in zip([indices[0] - 1, *indices], seen):
+        if (index - before) / 10 > MOTION.lost_seconds:
+            by_hand.forget()
         by_hand.skip(index - before - 1)
         np.testing.assert_array_equal(tracks.track_id, by_hand.update(walking(index)).track_id)
     lines = [json.loads(line) for line in files["jsonl_path"].read_text().splitlines()]

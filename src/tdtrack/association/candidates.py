@@ -10,7 +10,7 @@ from tdtrack.association.costs import unit_length
 from tdtrack.association.kalman import Floats
 from tdtrack.boxes import xyxy_to_xyah
 from tdtrack.errors import ShapeError
-from tdtrack.types import Detections, IntArray
+from tdtrack.types import BoolArray, Detections, IntArray
 
 __all__ = ["MAX_CANDIDATES", "Candidates", "take_part"]
 
@@ -39,6 +39,10 @@ class Candidates:
     def __len__(self) -> int:
         """Return the number of boxes N."""
         return len(self.xyxy)
+
+    def at_least(self, score: float) -> BoolArray:
+        """Return ``(N,)`` which ones score so much, in the float32 of detections: 0.4 is no less than 0.4."""
+        return np.asarray(self.score >= np.float32(score))
 
 
 def take_part(detections: Detections, *, min_score: float, frame_index: int, use_embedding: bool) -> Candidates:

@@ -163,6 +163,10 @@ class Evidence:
         """Let frame times pass in which nobody looked; the next step catches up with them."""
         self._unwatched += frames * self._frame_seconds
 
+    def forget(self) -> None:
+        """Drop all tracks; what was learned of scores and looks stays."""
+        self._tracks = self._tracks.select(np.zeros(len(self._tracks), bool))
+
     def step(self, candidates: Candidates, frame: int, elapsed: float | None = None) -> Tracks:
         """Take in the next frame.
 
@@ -183,7 +187,7 @@ class Evidence:
         np.fill_diagonal(crossing, 0.0)
         worth = self.scores.log_odds(candidates.score)
         overlap = (crossing * there(worth)).max(axis=1, initial=0.0)
-        sure = candidates.score >= self.config.min_score
+        sure = candidates.at_least(self.config.min_score)
         cosine, known = self._compare(candidates, sure & (overlap < ISOLATED_IOU))
 
         evidence = motion_evidence(tracks.mean, tracks.covariance, candidates.xyah)
@@ -204,7 +208,7 @@ class Evidence:
         self._restart(rows[returned], candidates.xyah[columns[returned]])
 
         free = unmatched(len(candidates), columns)
-        free = free[candidates.score[free] >= self.config.new_score]
+        free = free[candidates.at_least(self.config.new_score)[free]]
         free = free[crossing[np.ix_(free, columns)].max(axis=1, initial=0.0) < DUPLICATE_IOU]
         self._drop()
         self._start(candidates, worth, free, confirmed=frame == 0)

@@ -138,6 +138,10 @@ class FairMot:
         for _ in range(min(frames, self.max_lost_frames)):  # after longer, no prediction is worth anything
             _predict([track for track in self._tracked if track.confirmed] + self._lost)
 
+    def forget(self) -> None:
+        """Drop all tracks."""
+        self._tracked, self._lost = [], []
+
     def _first_cost(self, pool: Sequence[_Track], candidates: Candidates) -> tuple[Floats, float]:
         """Return the cost of the first matching and its ceiling: the one place where the two methods differ."""
         config = self.config
@@ -177,7 +181,7 @@ class FairMot:
 
     def _start(self, candidates: Candidates, free: IntArray, frame: int) -> list[_Track]:
         """Start a track at every free candidate that is sure enough."""
-        chosen = free[candidates.score[free] >= self.config.new_score]
+        chosen = free[candidates.at_least(self.config.new_score)[free]]
         means, covariances = kalman.initiate(candidates.xyah[chosen])
         started = [
             _Track(

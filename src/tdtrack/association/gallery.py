@@ -195,9 +195,11 @@ class TrackLooks:
 
     Attributes:
         tracks: by track id.
+        tidied: frame in which those that showed too little were last forgotten.
     """
 
     tracks: dict[int, _Seen] = field(default_factory=dict)
+    tidied: int = 0
 
     def observe(self, detections: Detections, tracks: Tracks) -> None:
         """Take in a frame: each track learns from the detection it came from, where that stands alone."""
@@ -210,6 +212,7 @@ class TrackLooks:
         alone = crossing.max(axis=1) < ISOLATED_IOU
         has_look = np.asarray(detections.embedding.any(axis=1))
         useful = (overlap.max(axis=1) > SAME_BOX_IOU) & alone[nearest] & has_look[nearest]
+        useful &= ~np.asarray(tracks.hidden)  # where a hidden object should be, another one is seen
         for row, track_id in enumerate(tracks.track_id.tolist()):
             seen = self.tracks.setdefault(
                 track_id, _Seen(tracks.frame_index, 0, np.zeros(detections.embedding.shape[1], np.float32))
@@ -218,8 +221,9 @@ class TrackLooks:
             if useful[row]:
                 seen.total = seen.total + detections.embedding[nearest[row]]
                 seen.count += 1
-        if tracks.frame_index % FORGET_AFTER == 0:
-            past = tracks.frame_index - FORGET_AFTER
+        past = tracks.frame_index - FORGET_AFTER
+        if past >= self.tidied:
+            self.tidied = tracks.frame_index
             self.tracks = {key: seen for key, seen in self.tracks.items() if seen.count >= MIN_LOOKS or seen.last > past}
 
     def names(self, gallery: Gallery, min_cosine: float, among: Iterable[int] | None = None) -> dict[int, tuple[str, float]]:

@@ -94,6 +94,10 @@ class Tracker:
         self._next_frame += frames
         self._method.skip(frames)
 
+    def forget(self) -> None:
+        """Drop all tracks, as when nobody has looked for so long that nobody is looked for; ids go on."""
+        self._method.forget()
+
     def _check_embedding(self, detections: Detections) -> None:
         """Refuse embeddings that cannot be compared."""
         if detections.embedding is None:

@@ -91,6 +91,7 @@ class FeatureCache:
         reads: ``(M, bins, C)`` float16 by reading, on disk.
         box: ``(M,)`` box, counted over the data set.
         view: ``(M,)`` 0 for the image as it is tracked.
+        key: names detector, data set and settings that it was read with.
     """
 
     def __init__(self, folder: Path, readings: int) -> None:
@@ -100,6 +101,7 @@ class FeatureCache:
         ]
         self.box: IntArray = np.load(folder / "box.npy", allow_pickle=False)
         self.view: IntArray = np.load(folder / "view.npy", allow_pickle=False)
+        self.key = (folder / _READY).read_text(encoding="utf-8")
 
     def __len__(self) -> int:
         """Return M."""

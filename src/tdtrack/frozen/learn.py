@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ _ROWS_AT_ONCE = 4096
 def learn_head(
     cache: FeatureCache, teacher: FloatArray, readings: Sequence[Reading], config: HeadConfig, folder: Path
 ) -> AppearanceHead:
-    """Learn the head; a second call goes on after the last epoch, to the same weights.
+    """Learn the head; a second call with the same arguments goes on after the last epoch, to the same weights.
 
     Args:
         cache: what was read.
@@ -85,7 +86,8 @@ def learn_head(
         optimizer, config.learning_rate, total_steps=config.epochs * per_epoch + 1, pct_start=0.1
     )
     checkpoint = folder / _CHECKPOINT
-    key = json.dumps([asdict(config), len(cache), [asdict(reading) for reading in readings]])
+    taught_by = sha256(whole.numpy().tobytes()).hexdigest()
+    key = json.dumps([asdict(config), cache.key, taught_by, [asdict(reading) for reading in readings]])
     begin = _resume(checkpoint, key, head, optimizer, schedule)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:

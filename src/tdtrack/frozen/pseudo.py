@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -24,16 +26,19 @@ __all__ = ["write_pseudo_boxes"]
 
 _VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts"})
 _JPEG_QUALITY = 95
+_FRAMES = "frames"
+_READY = "boxes.ready.json"
 
 
-def write_pseudo_boxes(sources: Sequence[str], engine: Engine, folder: Path, *, every: int) -> DetectionDataset:
-    """Detect in unlabelled pictures and keep what is found as a COCO data set; a finished one is read again.
+def write_pseudo_boxes(sources: Sequence[str], engine: Engine, folder: Path, *, every: int, made_by: str) -> DetectionDataset:
+    """Detect in unlabelled pictures and keep what is found as a COCO data set; a finished one of the same is read again.
 
     Args:
         sources: images, videos, and folders of either.
         engine: the detector, with the score from which its boxes count.
         folder: for ``boxes.json`` and the frames of videos.
         every: of a video, each that many-th frame.
+        made_by: names the engine and its settings; boxes of another one are made anew, as those of other sources are.
 
     Returns:
         The data set.
@@ -43,14 +48,17 @@ def write_pseudo_boxes(sources: Sequence[str], engine: Engine, folder: Path, *, 
         DataError: nothing was found in any of them.
         OutputError: the frames cannot be written.
     """
-    out = folder / "boxes.json"
+    out, ready = folder / "boxes.json", folder / _READY
     root = Path(out.resolve().anchor)  # sources may lie anywhere
-    if not out.is_file():
+    key = json.dumps([made_by, every, [_stamp(Path(source)) for source in sources]])
+    if not (out.is_file() and ready.is_file() and ready.read_text(encoding="utf-8") == key):
+        ready.unlink(missing_ok=True)
+        shutil.rmtree(folder / _FRAMES, ignore_errors=True)
         images: list[AnnotatedImage] = []
         boxes = 0
         with Progress(TextColumn("{task.description}"), console=Console(stderr=True)) as bar:
             task = bar.add_task("detect")
-            for path, pixels in _pictures(sources, folder / "frames", every):
+            for path, pixels in _pictures(sources, folder / _FRAMES, every):
                 images.append(_annotated(len(images) + 1, boxes + 1, path, pixels, engine(pixels)))
                 boxes += len(images[-1])
                 bar.update(task, description=f"detect: {boxes} boxes in {len(images)} images")
@@ -60,7 +68,16 @@ def write_pseudo_boxes(sources: Sequence[str], engine: Engine, folder: Path, *, 
             )
         found = [image for image in images if len(image)]
         write_coco(out, found, engine.classes, images_dir=root, description=f"the detector's own boxes in {', '.join(sources)}")
+        with atomic_write(ready, "w") as file:
+            file.write(key)
     return load_dataset(out, root)
+
+
+def _stamp(source: Path) -> list[list[str | int]]:
+    """Return what changes when a file, or one in a folder, is replaced; opening what is not there says so better."""
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    stamps = [(file, file.stat()) for file in files if file.is_file()]
+    return [[str(file.resolve()), status.st_size, status.st_mtime_ns] for file, status in stamps]
 
 
 def _annotated(image_id: int, first: int, path: Path, pixels: Image, found: Detections) -> AnnotatedImage:
@@ -78,12 +95,12 @@ def _annotated(image_id: int, first: int, path: Path, pixels: Image, found: Dete
 
 def _pictures(sources: Sequence[str], frames: Path, every: int) -> Iterator[tuple[Path, Image]]:
     """Yield image files and their pixels; frames of videos become files first."""
-    for source in _opened(sources):
+    for place, source in enumerate(_opened(sources)):
         for number, frame in enumerate(source):
             if isinstance(source, ImageSource):
                 yield source.path_of(frame.index), frame.image
             elif number % every == 0:
-                path = frames / source.name / f"{frame.index:08d}.jpg"
+                path = frames / f"{place:04d}-{source.name}" / f"{frame.index:08d}.jpg"  # videos may have the same name
                 with atomic_write(path, "wb") as file:
                     PIL.Image.fromarray(frame.image).save(file, "JPEG", quality=_JPEG_QUALITY)
                 yield path, frame.image

@@ -120,4 +120,4 @@ class Manifest:
 
 
 def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False) + "\n"
+    return json.dumps(content) + "\n"  # ASCII, for names may hold line ends and what no encoding has

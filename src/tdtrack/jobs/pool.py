@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from tdtrack.errors import ConfigError, DataError, MediaError, MissingExtraError, StoreError, TdtrackError
+from tdtrack.errors import (
+    BusyError,
+    ConfigError,
+    DataError,
+    MediaError,
+    MissingExtraError,
+    ShapeError,
+    StoreError,
+    TdtrackError,
+)
 
 __all__ = ["ATTEMPTS", "Failure", "RayCluster", "run_here", "run_on_ray"]
 
@@ -21,7 +30,7 @@ Work = Callable[[Item], Result]
 ATTEMPTS = 3
 """How often Ray tries an item, the first time included: a worker, its machine or its mount may be what fails."""
 
-_ITEM_ERRORS = (DataError, MediaError, StoreError)  # any other error on purpose would hit the next item as well
+_ITEM_ERRORS = (BusyError, DataError, MediaError, ShapeError, StoreError)  # any other on purpose would hit the next item too
 _THREADS = "OMP_NUM_THREADS"
 _LOCAL_STORE_BYTES = 128 * 2**20  # results are small; Ray's own choice is a third of the memory
 

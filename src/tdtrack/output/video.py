@@ -55,7 +55,8 @@ class VideoWriter:
             raise OutputError(f"{self.path}: a frame rate of {frame_rate} cannot be written; give one above 0")
         if not 0 <= crf <= 51:
             raise OutputError(f"{self.path}: crf is {crf}; it must lie in 0 (lossless) to 51 (worst)")
-        self._rate = Fraction(frame_rate).limit_denominator(1001)  # finds 30000/1001 again in its float
+        exact = Fraction(frame_rate)  # the limit finds 30000/1001 again in its float, and 1/60
+        self._rate = exact.limit_denominator(1001) if exact >= 1 else 1 / (1 / exact).limit_denominator(1001)
         # x264's macroblock tree gives small pictures other bytes from run to run; a resumed job must end in the same ones.
         self._options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0"}
         self._stream: VideoStream | None = None

@@ -60,8 +60,9 @@ def read_gallery(folder: Path | str, engine: Engine) -> Gallery:
 
 
 def _space(engine: Engine) -> str:
-    """Return a short text that differs for models whose embeddings mean different things; calibration does not change it."""
-    known = {key: value for key, value in engine.metadata.items() if key != "appearance"} | {"dim": engine.embedding_dim}
+    """Return a short text that differs for models whose embeddings mean different things, and not for one that was exported."""
+    known = {key: value for key, value in engine.metadata.items() if key not in ("appearance", "model")}
+    known |= {"dim": engine.embedding_dim}
     return sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

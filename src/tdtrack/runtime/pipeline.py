@@ -34,6 +34,8 @@ Naming = Callable[[Detections, Tracks], Mapping[int, str]]
 
 _DETECTED_AHEAD = 2  # enough that the network never waits; each holds a frame
 _WRITTEN_BEHIND = 4
+_EVEN = 0.5
+"""How far, in frames, a time stamp may be from where the frame rate has it; those of most files are rounded."""
 
 
 @dataclass(slots=True)
@@ -243,7 +245,7 @@ class _Clock:
 
     Attributes:
         position: frame times that have passed, those of missing and dropped frames included.
-        looked: time stamp of the last frame of a live source, in seconds.
+        looked: time stamp of the last frame, in seconds.
     """
 
     source: VideoSource
@@ -258,15 +260,19 @@ class _Clock:
         """Let the time up to a frame pass; returns the seconds since the last one where the frame rate does not say.
 
         A numbered sequence that lacks a frame shows nothing there, which counts as seeing nobody. A live source went on while
-        nobody looked, so nobody counts as lost; how long says its time stamp, not the number of frames that arrived.
+        nobody looked, so nobody counts as lost; how long says its time stamp, not the number of frames that arrived. Frames
+        of a file come at its frame rate unless their time stamps say otherwise: some files have holes, or no even rate.
         """
         if self.source.live:
             return self._advance_live(frame.seconds)
         for missing in range(self.position, frame.index):
             unseen = self.counter.associate(self.tracker, Detections.empty(self.embedding_dim))
             self.writing.put(_Result(unseen, missing / self.source.frame_rate, None))
+        before, self.looked = self.looked, frame.seconds
+        unwatched = 0.0 if before is None else frame.seconds - before - (frame.index - self.position) / self.source.frame_rate
         self.position = frame.index + 1
-        return None
+        uneven = abs(unwatched * self.source.frame_rate - 1) > _EVEN and unwatched > 0
+        return unwatched if uneven else None
 
     def _advance_live(self, seconds: float) -> float | None:
         now = max(self.position, round(seconds * self.source.frame_rate))
@@ -274,10 +280,8 @@ class _Clock:
         before, self.looked = self.looked, seconds
         if before is None or seconds <= before:  # what came before the first look is no time in which a track could move
             return None
-        if missed and seconds - before > self.tracker.config.lost_seconds:  # after so long nobody is looked for any more
-            self.tracker.skip(missed - 1)
-            self.tracker.update(Detections.empty(self.embedding_dim), elapsed=seconds - before)
-            return None
+        if seconds - before > self.tracker.config.lost_seconds:
+            self.tracker.forget()
         self.tracker.skip(missed)
         return seconds - before
 

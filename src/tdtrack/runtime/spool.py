@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from tdtrack.errors import OutputError
+from tdtrack.errors import BusyError, OutputError
 from tdtrack.files import reason_of, try_lock
 from tdtrack.types import Detections
 
@@ -38,7 +38,8 @@ class DetectionSpool:
             batch_size: frames the network takes at once; only whole batches are taken up, so that the next ones fall alike.
 
         Raises:
-            OutputError: the file cannot be written, or another job is writing it.
+            OutputError: the file cannot be written.
+            BusyError: another job is writing it.
         """
         self.path = path
         self._frames = 0
@@ -47,7 +48,7 @@ class DetectionSpool:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b")
             if not try_lock(self._file):
-                raise OutputError(f"{path}: another job is writing these results; wait for it, or choose another --out")
+                raise BusyError(f"{path}: another job is writing these results; wait for it, or choose another --out")
             self._file.seek(0)
             self._start = self._end = _HEAD.size + len(title)
             if _read(self._file) == title:

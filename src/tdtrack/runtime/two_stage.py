@@ -36,6 +36,7 @@ class TwoStageEngine:
     Attributes:
         classes: of the detector.
         embedding_dim: D_t.
+        label: of the detector, and what embeds crops.
         metadata: of the detector, and under ``"embedded_by"`` the fingerprint of a teacher that has one.
     """
 
@@ -55,6 +56,7 @@ class TwoStageEngine:
             raise ConfigError(f"min_embed_score is {min_embed_score}; it must lie in [0, 1]")
         self.classes = detector.classes
         self.embedding_dim: int | None = teacher.dim
+        self.label = f"{getattr(detector, 'label', type(detector).__name__)}, crops: {type(teacher).__name__}"
         mark = getattr(teacher, "fingerprint", None)
         self.metadata: Mapping[str, Any] = {**detector.metadata, **({} if mark is None else {"embedded_by": mark})}
         self._detector = detector

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -203,10 +204,12 @@ def _pseudo(
     """Let the detector label pictures."""
     alone, _ = merge(detector, description, classes=classes, detect=detect)
     path = work / "detector.onnx"
+    content = alone.SerializeToString(deterministic=True)
     with atomic_write(path, "wb") as file:
-        file.write(alone.SerializeToString())
+        file.write(content)
     engine = load_engine(path, engine="onnxruntime", min_score=config.min_score)
-    return write_pseudo_boxes(request.pseudo_boxes, engine, work / "pseudo", every=request.every)
+    made_by = f"{sha256(content).hexdigest()} {config.min_score}"
+    return write_pseudo_boxes(request.pseudo_boxes, engine, work / "pseudo", every=request.every, made_by=made_by)
 
 
 def _joined(parts: Sequence[DetectionDataset]) -> DetectionDataset:
