@@ -76,14 +76,14 @@ def calibrate_model(
     (``tdtrack.association.calibration``).
 
     Args:
-        path: the model file, rewritten.
+        path: the model file, rewritten where something changes.
         dataset: boxes to look at, best ones that the model was not trained on; no identities.
         teacher: also fit two-stage tracking with this teacher's embeddings of crops.
-        again: fit also what the model carries already.
+        again: fit also what the model carries already; what it carries of a teacher stays where none is given.
 
     Returns:
         What is stored under ``"appearance"`` in the model's metadata: ``max_appearance_cost``, ``cosine_statistics`` and,
-        with a teacher, both with the prefix ``teacher_``.
+        of a teacher, both with the prefix ``teacher_``.
 
     Raises:
         DataError: no image has two boxes.
@@ -91,16 +91,18 @@ def calibrate_model(
         OutputError: the model file cannot be rewritten.
     """
     model, metadata = load_model(path)
-    fitted: dict[str, Any] = {} if again else dict(metadata.get("appearance", {}))
-    wanted = [f"{prefix}{key}" for prefix in ("", "teacher_")[: 1 if teacher is None else 2] for key in FITTED]
-    if fitted.keys() >= set(wanted):
-        return fitted
+    carried: dict[str, Any] = metadata.get("appearance", {})
+    wanted = {f"{prefix}{key}" for prefix in ("", "teacher_")[: 1 if teacher is None else 2] for key in FITTED}
+    kept = {key: value for key, value in carried.items() if not (again and key in wanted)}
+    if kept.keys() >= wanted:
+        return kept
     images = _some_images(dataset)
     found = _student_views(model, images, metadata["input_height"], metadata["input_width"]).fit()
     if teacher is not None:
         found |= {f"teacher_{key}": value for key, value in _teacher_views(teacher, images).fit().items()}
-    fitted = found | fitted
-    save_model(path, model, {**metadata, "appearance": fitted})
+    fitted = found | kept
+    if fitted != carried:
+        save_model(path, model, {**metadata, "appearance": fitted})
     return fitted
 
 
@@ -174,8 +176,9 @@ def calibrate_exported(path: Path, dataset: DetectionDataset, teacher: Teacher |
         )
     if teacher is not None:
         found |= {f"teacher_{key}": value for key, value in _teacher_views(teacher, images).fit().items()}
-    rewrite_appearance(path, engine.description, found)
-    return found
+    fitted: dict[str, Any] = engine.description.metadata.get("appearance", {}) | found
+    rewrite_appearance(path, engine.description, fitted)
+    return fitted
 
 
 def _names(datasets: Sequence[DetectionDataset]) -> str:

@@ -17,8 +17,9 @@ from tdtrack.data.dataset import DetectionDataset
 from tdtrack.data.images import load_image
 from tdtrack.errors import DataError
 from tdtrack.model import load_model, read_metadata
+from tdtrack.teacher import load_teacher
 from tdtrack.training import train
-from training_world import tiny_config, write_images, write_store
+from training_world import embed_colour, tiny_config, write_images, write_store
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,23 @@ def test_normalising_evens_out_what_views_differ_in_and_happens_once(
     assert metadata["normalised"] and metadata["appearance"] == {}
     content = mapped.read_bytes()
     assert normalise_model(mapped, [dataset]) == mapped and mapped.read_bytes() == content
+
+
+def test_calibrating_again_keeps_what_is_known_of_a_teacher(
+    trained: tuple[Path, DetectionDataset, Path], tmp_path: Path
+) -> None:
+    model, dataset, _ = trained
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(model.read_bytes())
+    teacher = load_teacher(lambda crops: np.stack([embed_colour(crop) for crop in crops]))
+    both = calibrate_model(copy, dataset, teacher, again=True)
+    content = copy.read_bytes()
+    assert calibrate_model(copy, dataset, again=True) == both == read_metadata(copy)["appearance"]
+    assert {key for key in both if key.startswith("teacher_")} and copy.read_bytes() == content
+    fewer = replace(dataset, images=dataset.images[:5])
+    other = calibrate_model(copy, fewer, again=True)
+    assert other["max_appearance_cost"] != both["max_appearance_cost"]
+    assert other["teacher_max_appearance_cost"] == both["teacher_max_appearance_cost"]
 
 
 def test_all_data_sets_are_looked_at(trained: tuple[Path, DetectionDataset, Path], tmp_path: Path) -> None:

@@ -20,17 +20,19 @@ from rich.console import Console
 
 from layouts import LAYOUTS, Box, put
 from tdtrack import cli
+from tdtrack.association import Tracker
 from tdtrack.benchmarks import sequence_sets
-from tdtrack.config import DataSource
+from tdtrack.config import AssociationConfig, DataSource
 from tdtrack.data import load_dataset, load_source
 from tdtrack.data.identities import read_identities
 from tdtrack.errors import ConfigError, DataError
-from tdtrack.model import read_metadata
+from tdtrack.model import load_model, read_metadata, save_model
 from tdtrack.reproduce import TABLES, folder, material, paper_scale, reproduce, walkers_scale, workshop
 from tdtrack.reproduce.folder import FolderMaterial
 from tdtrack.reproduce.material import WalkersMaterial
 from tdtrack.reproduce.run import Request
 from tdtrack.reproduce.scale import Scale, apply_settings
+from tdtrack.reproduce.tables import Row
 from tdtrack.teacher import load_teacher
 from training_world import DIM, embed_colour
 
@@ -244,6 +246,52 @@ def test_real_data_is_laid_out_as_documented(tmp_path: Path, shared_data: Path) 
     with pytest.raises(DataError, match=r"identities\.json is not there"):
         real.training("base", identities=True)
     assert set(folder.PUBLISHED) == set(material.ARCHITECTURE) == {row.teacher for t in TABLES.values() for row in t.rows}
+
+
+def test_who_is_who_and_the_teachers_weights_are_part_of_a_models_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [[Box(8.0, 10.0, 20.0, 50.0), Box(55.0, 20.0, 18.0, 45.0)]] * 2
+    for name in ("base-train-set", "crowdhuman"):
+        LAYOUTS["coco"].write(tmp_path / name, people, 1).rename(tmp_path / name / "annotations.json")
+    shift = 0
+    monkeypatch.setattr(folder, "load_teacher", lambda _: load_teacher(lambda crops: np.ones((len(crops), 4)) + shift))
+    with_identities, without = TABLES["table4"].rows
+
+    def name(row: Row) -> str:
+        scale = paper_scale()
+        return Path(workshop.Workshop(FolderMaterial(tmp_path), scale, tmp_path).plan(row, 0).out).name
+
+    known, other = set(), set()
+    for who in ([0, 1, 0, 1], [0, 1, 0, 2]):
+        for part in ("base-train-set", "crowdhuman"):
+            put(tmp_path / part / "identities.json", json.dumps({"annotation_id": [1, 2, 3, 4], "identity": who}))
+        known.add(name(with_identities))
+        other.add(name(without))
+    assert (len(known), len(other)) == (2, 1)
+    shift = np.arange(4)
+    assert name(without) not in other
+
+
+@pytest.mark.parametrize("method", ["fairmot", "evidence"])
+def test_a_row_is_tracked_with_what_was_fitted_to_the_boxes_that_are_held_out_now(
+    run: Callable[..., str], out: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    run("table1")
+    given: list[AssociationConfig] = []
+    monkeypatch.setattr(workshop, "Tracker", lambda config, **settings: given.append(config) or Tracker(config, **settings))
+    other = Scale(**{**vars(scale), "tracker": {"method": method, "min_score": 0.0, "min_low_score": 0.0}})
+    shop = workshop.Workshop(WalkersMaterial(other, out), other, out)
+    for row in TABLES["table1"].rows[:2]:
+        model = Path(shop.plan(row, 0).out) / "model.safetensors"
+        fitted = read_metadata(model)["appearance"]
+        network, metadata = load_model(model)
+        save_model(model, network, {**metadata, "appearance": {**fitted, "max_appearance_cost": 9.0}})  # of older boxes
+        given.clear()
+        shop._measure(row, shop.plan(row, 0), out / f"tracks-{method}")
+        prefix = "teacher_" if row.two_stage else ""
+        for config in given:
+            assert config.max_appearance_cost == fitted[f"{prefix}max_appearance_cost"]
+            assert config.cosine_statistics == tuple(fitted[f"{prefix}cosine_statistics"])
+        assert len(given) == 2 and read_metadata(model)["appearance"] == fitted
 
 
 def write_published_data(root: Path) -> None:

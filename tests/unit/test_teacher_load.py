@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -135,6 +135,25 @@ def test_onnx_graphs_of_any_batch_size_and_precision(batch: int | str, element: 
 def test_onnx_graph_with_free_sides_takes_the_papers_crop_size(tmp_path: Path) -> None:
     teacher = load_teacher(write_onnx(tmp_path / "free.onnx", height="height", width="width"))
     assert (teacher.input_height, teacher.input_width) == (256, 128)
+
+
+def test_weights_beside_an_onnx_file_are_part_of_its_fingerprint(tmp_path: Path) -> None:
+    prints = []
+    for name, number in (("one", 1.0), ("two", 2.0), ("again", 1.0)):
+        graph = helper.make_graph(
+            [helper.make_node("Conv", ["images", "kernel"], ["features"])],
+            "colours",
+            [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 8, 4])],
+            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["batch", 64, 1, 1])],
+            [numpy_helper.from_array(np.full((64, 3, 8, 4), number, np.float32), "kernel")],
+        )
+        (tmp_path / name).mkdir()
+        path = tmp_path / name / "teacher.onnx"
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.save_model(model, str(path), save_as_external_data=True, location="teacher.onnx.data")
+        assert (tmp_path / name / "teacher.onnx.data").stat().st_size > 10_000 > path.stat().st_size
+        prints.append(load_teacher(path).fingerprint)
+    assert prints[0] != prints[1] and prints[0] == prints[2]
 
 
 def test_onnx_files_that_are_no_teachers_are_refused(tmp_path: Path) -> None:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
-from tdtrack.config import AugmentConfig, DataSource, OptimizerConfig, TrainConfig
+from tdtrack.config import AugmentConfig, DataSource, DetectConfig, OptimizerConfig, TrainConfig
+from tdtrack.data.dataset import AnnotatedImage
 from tdtrack.errors import ConfigError, DataError, OutputError, StoreError, WeightsError
-from tdtrack.model import load_model
+from tdtrack.evaluation.detection import average_precision
+from tdtrack.model import Predictions, load_model
+from tdtrack.runtime.engine import FittedFrame
 from tdtrack.training import loop, train
+from tdtrack.training import validate as validation
 from tdtrack.training.samples import load_labelled_sets
 from tdtrack.training.session import Session
 from tdtrack.training.state import plain_settings
@@ -142,6 +148,18 @@ def test_training_starts_from_another_run(finished: TrainConfig, world: tuple[Da
         train(other, progress=False)
 
 
+def test_a_run_goes_on_with_the_target_it_learned(world: tuple[DataSource, DataSource], tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "pca", world[0], steps=1)
+    pca = replace(config, model=replace(config.model, embedding_target="pca"))
+    first = train(pca, progress=False)
+    on = replace(pca, out=str(tmp_path / "on"), init_from=pca.out)
+    again, before = (load_model(path)[0].teacher_target for path in (train(on, progress=False), first))
+    assert again is not None and before is not None and torch.equal(again.directions, before.directions)
+    centred = replace(on, out=str(tmp_path / "centred"), model=replace(config.model, embedding_target="centred"))
+    with pytest.raises(ConfigError, match=r"embedding_target is centred, but .* learned pca"):
+        train(centred, progress=False)
+
+
 def test_mixed_precision_and_loader_processes(world: tuple[DataSource, DataSource], tmp_path: Path) -> None:
     config = tiny_config(tmp_path / "run", *world, precision="bf16-mixed", workers=1, steps=3)
     train(config, progress=False)
@@ -180,18 +198,87 @@ def test_data_that_changed_since_the_checkpoint_is_refused(tmp_path: Path) -> No
         train(config, progress=False)
 
 
+def test_data_may_have_moved_since_the_checkpoint(
+    world: tuple[DataSource, DataSource], finished: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(finished, out=str(tmp_path / "run"))
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Session, "iterate", stop_at(Session.iterate, 3))
+        with pytest.raises(KeyboardInterrupt):
+            train(config, progress=False)
+    here = Path(world[0].annotations).parent
+    shutil.copytree(here, tmp_path / "moved")
+    places = ("annotations", "images", "store")
+    moved = {name: getattr(world[0], name).replace(str(here), str(tmp_path / "moved")) for name in places}
+    train(replace(config, train=(replace(world[0], **moved),)), progress=False)
+    assert rows(config) == rows(finished)
+    with pytest.raises(ConfigError, match=r"train\[0\]\.annotations"):  # of the finished model only the places are known
+        train(config, progress=False)
+
+
+@pytest.mark.parametrize("at", [4, 6])  # on the way, and at the end
+def test_a_validation_that_fails_costs_no_iteration(
+    finished: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    optimizer = replace(finished.optimizer, steps=6)
+    settings = {"optimizer": optimizer, "validate_every": 2, "log_every": 4, "checkpoint_every": 0}
+    straight = replace(finished, out=str(tmp_path / "straight"), **settings)
+    train(straight, progress=False)
+    config = replace(straight, out=str(tmp_path / "run"))
+    validate, iterate, done = Session.validate, Session.iterate, []
+
+    def fails(session: Session) -> dict[str, float]:
+        if session.run.step == at:
+            raise DataError("a photo is truncated")
+        return validate(session)
+
+    def counted(session: Session, batch: object) -> None:
+        done.append(session.run.step)
+        iterate(session, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Session, "validate", fails)
+    monkeypatch.setattr(Session, "iterate", counted)
+    with pytest.raises(DataError, match="truncated"):
+        train(config, progress=False)
+    with (Path(config.out) / "metrics.csv").open("a") as file:  # a kill after the row and before the next checkpoint
+        file.write(f"{at},1,1,1,1,1,1,1,1,1\n")
+    monkeypatch.setattr(Session, "validate", validate)
+    train(config, progress=False)
+    assert done == list(range(6))
+    for name in ("metrics.csv", "model.safetensors"):
+        assert (Path(config.out) / name).read_bytes() == (Path(straight.out) / name).read_bytes()
+
+
+def test_validation_sees_the_boxes_that_tracking_does() -> None:
+    record = AnnotatedImage(
+        1, Path("a"), 100, 50, np.array([1]), np.array([[10, 10, 30, 40]]), np.array([0]), np.array([False])
+    )
+    anchors = torch.tensor([[10.0, 60, 40, 95], [10.0, 10, 30, 40]])  # the first lies in the padding below the image
+    predictions = Predictions(torch.tensor([[[3.0], [2.0]]]), torch.zeros(1, 2, 4), [], anchors, ())
+    found = validation._detections(predictions, 0, record, 1.0, 100, 100, DetectConfig())
+    fitted = FittedFrame(np.zeros((100, 100, 3), np.uint8), 1.0, 50, 100)
+    tracked = fitted.detections(anchors.numpy(), np.array([0.95, 0.88], np.float32), np.array([0, 0]), None)
+    np.testing.assert_array_equal(found.xyxy, tracked.xyxy)
+    assert len(found) == 1 and average_precision([record], [found]).ap == 1.0
+
+
+def stop_at(iterate: Callable[..., None], step: int) -> Callable[..., None]:
+    """Return an ``iterate`` that asks for a stop in this iteration."""
+
+    def stopping(session: Session, batch: object) -> None:
+        if session.run.step == step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        iterate(session, batch)
+
+    return stopping
+
+
 def test_ctrl_c_saves_and_the_same_call_goes_on(
     world: tuple[DataSource, DataSource], finished: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = replace(finished, out=str(tmp_path / "run"), checkpoint_every=0)
     iterate = Session.iterate
-
-    def interrupt_the_third(session: Session, batch: object) -> float:
-        if session.run.step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-        return iterate(session, batch)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Session, "iterate", interrupt_the_third)
+    monkeypatch.setattr(Session, "iterate", stop_at(iterate, 3))
     with pytest.raises(KeyboardInterrupt, match="stopped after iteration 3, resumable"):
         train(config, progress=False)
     monkeypatch.setattr(Session, "iterate", iterate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 from tdtrack.benchmarks import sequence_sets
@@ -57,13 +58,15 @@ class FolderMaterial:
     root: Path
 
     @cache  # noqa: B019 - one object per command
-    def data_key(self, data: Data) -> str:
-        """Return a name that the boxes determine."""
-        return content_key([load_source(source).fingerprint() for source in self.training(data, identities=False)])
+    def data_key(self, data: Data, *, identities: bool = False) -> str:
+        """Return a name that the boxes determine, and who is in them where that is asked for."""
+        sources = self.training(data, identities=identities)
+        who = [sha256(Path(source.identities).read_bytes()).hexdigest() for source in sources if identities]
+        return content_key([load_source(source).fingerprint() for source in sources], *who)
 
     def teacher_key(self, name: str) -> str:
-        """Return the published checkpoint's name."""
-        return PUBLISHED[name]
+        """Return a name that the checkpoint determines."""
+        return f"{PUBLISHED[name]}-{self.teacher(name).fingerprint[:12]}"
 
     @cache  # noqa: B019 - one object per command
     def sequences_key(self) -> str:

@@ -38,8 +38,8 @@ _DETECTION = frozenset({"detection_videos", "detection_frames", "validation_vide
 class Material(Protocol):
     """What a table asks for. Everything is made at the first request and found at the next; keys name it before it is made."""
 
-    def data_key(self, data: Data) -> str:
-        """Return a name for training data that changes whenever their content would."""
+    def data_key(self, data: Data, *, identities: bool = False) -> str:
+        """Return a name for training data that changes whenever their content would, with identities or without."""
         ...
 
     def teacher_key(self, name: str) -> str:
@@ -98,7 +98,7 @@ class WalkersMaterial:
         if unknown := sorted(set(self.scale.teacher_steps) - set(ARCHITECTURE)):
             raise ConfigError(f"teacher_steps names {', '.join(unknown)}; the teachers are {', '.join(ARCHITECTURE)}")
 
-    def data_key(self, data: Data) -> str:
+    def data_key(self, data: Data, *, identities: bool = False) -> str:  # noqa: ARG002  (the world determines who is who)
         """Return a name that the world without its sequences, and the share of its videos, determine."""
         return f"{self._world_key(_SEQUENCES)}-{data}"
 

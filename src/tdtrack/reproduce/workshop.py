@@ -64,7 +64,8 @@ class Workshop:
         config = replace(config, optimizer=replace(config.optimizer, steps=config.optimizer.steps * row.length))
         # Where it lies, and what does not change the result, have no part in its name.
         named = asdict(replace(config, workers=0, checkpoint_every=0))
-        key = content_key(named, self.material.data_key(row.data), self.material.teacher_key(row.teacher))
+        data = self.material.data_key(row.data, identities=config.loss.supervision == "identities")
+        key = content_key(named, data, self.material.teacher_key(row.teacher))
         return replace(config, out=str(self.out / "runs" / key))
 
     def trained(self, row: Row, seed: int) -> bool:
@@ -117,7 +118,7 @@ class Workshop:
             model = normalise_model(model, datasets, tracks.with_name(MODEL_FILE))
         teacher = self.material.teacher(row.teacher)
         held_out = self._annotated(self.material.held_out(), "held-out", row.teacher)
-        ceilings = calibrate_model(model, load_source(held_out), teacher)
+        fitted = calibrate_model(model, load_source(held_out), teacher, again=True)  # the model may be older than these boxes
         agreement = evaluate_model(
             model,
             held_out.annotations,
@@ -126,8 +127,13 @@ class Workshop:
             split=held_out.split,
             skip_bad=held_out.skip_bad_boxes,
         )
-        ceiling = ceilings["teacher_max_appearance_cost" if row.two_stage else "max_appearance_cost"]
-        measurement = self._track(row, model, replace(self._tracker(), max_appearance_cost=ceiling), tracks)
+        prefix = "teacher_" if row.two_stage else ""
+        config = replace(
+            self._tracker(),
+            max_appearance_cost=fitted[f"{prefix}max_appearance_cost"],
+            cosine_statistics=tuple(fitted[f"{prefix}cosine_statistics"]),
+        )
+        measurement = self._track(row, model, config, tracks)
         return {**measurement, "cosine": agreement.mean_cosine, "teacher_mAP": self.material.teacher_map(row.teacher)}
 
     def _training(self, row: Row, plan: TrainConfig) -> tuple[DataSource, ...]:
@@ -147,7 +153,7 @@ class Workshop:
         detector = _Recorder(load_engine(model))
         engine: Engine = detector
         if row.two_stage:
-            engine = TwoStageEngine(detector, self.material.teacher(row.teacher), min_embed_score=config.min_score)
+            engine = TwoStageEngine(detector, self.material.teacher(row.teacher), min_embed_score=config.floor)
         truth: dict[str, Sequence[AnnotatedImage]] = {}
         found: dict[str, list[Detections]] = {}
         spent: list[TrackSummary] = []

@@ -5,6 +5,7 @@ ONNX files and Python callables work without torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from hashlib import sha256
@@ -38,6 +39,9 @@ ARCHITECTURES = (
 """Names of the networks we build ourselves; torchreid's names, kept here so that listing them needs no torch."""
 
 _CHECKPOINTS = (".pth", ".pt", ".tar", ".safetensors")
+_LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
+"""Begins an entry of ONNX's ``external_data``, a message of two texts: the key, then the length of the file's name."""
+
 _CHUNK = 64  # crops per call of an ONNX graph with free batch size
 
 
@@ -162,7 +166,7 @@ class OnnxTeacher:
     Attributes:
         name: file name without its ending.
         dim: D_t.
-        fingerprint: SHA-256 over the file and the crop size.
+        fingerprint: SHA-256 over the file, files beside it that hold its weights, and the crop size.
         input_height: read from the graph; 256 where it is free (Sec. 3.3).
         input_width: read from the graph; 128 where it is free (Sec. 3.3).
     """
@@ -192,7 +196,9 @@ class OnnxTeacher:
         self.name = path.stem
         self.input_height = height if isinstance(height, int) else 256
         self.input_width = width if isinstance(width, int) else 128
-        digest = sha256(path.read_bytes())
+        digest = sha256()
+        for file in (path, *_external_data(path)):
+            digest.update(file.read_bytes())
         digest.update(f"{self.input_height}x{self.input_width}".encode())
         self.fingerprint = digest.hexdigest()
         probe = self._run(np.zeros((1, self.input_height, self.input_width, 3), dtype=np.uint8))
@@ -242,6 +248,14 @@ class OnnxTeacher:
         if output.ndim < 2 or len(output) != len(images):
             raise WeightsError(f"{self.name}.onnx: gives shape {output.shape} for {len(images)} crops; a teacher gives (N, D)")
         return output.reshape(len(output), -1)[:count]
+
+
+def _external_data(path: Path) -> list[Path]:
+    """Return the files that an ONNX file keeps weights in, each once; whether they are there, opening it has shown."""
+    content = path.read_bytes()
+    entries = _LOCATION.finditer(content)
+    names = [content[entry.end() : entry.end() + entry.group(1)[0]].decode("utf-8", "replace") for entry in entries]
+    return [file for name in dict.fromkeys(names) if (file := path.parent / name).is_file()]
 
 
 def _open_session(path: Path, device: str | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack, closing
+from itertools import chain
 from pathlib import Path
 
 from tdtrack.config import TrainConfig
@@ -12,6 +13,7 @@ from tdtrack.model import read_metadata
 from tdtrack.model.checkpoint import MODEL_FILE
 from tdtrack.training.log import MetricsLog, ProgressLine
 from tdtrack.training.memory import keep_freed_memory
+from tdtrack.training.schedule import learning_rate_at
 from tdtrack.training.session import Session
 from tdtrack.training.signals import StopRequest
 from tdtrack.training.state import check_same_run, plain_settings
@@ -47,7 +49,7 @@ def train(config: TrainConfig, *, progress: bool = True) -> Path:
         return final
     keep_freed_memory()
     session = Session(config)
-    if session.run.step < config.optimizer.steps:
+    if session.run.step < config.optimizer.steps or session.run.due:
         _loop(session, config, progress=progress and session.leads)
     session.save_model(final)
     return final
@@ -59,19 +61,23 @@ def _loop(session: Session, config: TrainConfig, *, progress: bool) -> None:
     with ExitStack() as stack:
         # Its processes must start before the threads of log and progress bar.
         batches = stack.enter_context(closing(session.batches()))
-        log = stack.enter_context(MetricsLog(Path(config.out), run.step)) if session.leads else None
+        log = stack.enter_context(MetricsLog(Path(config.out), run.step - run.due)) if session.leads else None
         line = stack.enter_context(ProgressLine("training", steps, run.step, enabled=progress))
         stop = stack.enter_context(StopRequest())
         for remark in session.remarks():
             line.say(remark)
-        for batch in batches:
-            rate = session.iterate(batch)
+        for batch in batches if not run.due else chain([None], batches):
+            if batch is not None:
+                session.iterate(batch)
             row: dict[str, float] = {}
+            validated: dict[str, float] = {}
+            if session.validates and _due(run.step, config.validate_every, steps):
+                session.save_checkpoint(due=True)  # whatever stops a validation, it costs no iteration
+                validated = session.validate()
             if _due(run.step, config.log_every, steps):
-                row = {"learning_rate": rate, **run.take_means()}
+                row = {"learning_rate": learning_rate_at(run.step - 1, config.optimizer), **run.take_means()}
                 _refuse_divergence(row["loss"], run.step)
-            if _due(run.step, config.validate_every, steps):
-                row |= session.validate()
+            row |= validated
             if row and log is not None:
                 log.write(run.step, row)
             line.advance(row)

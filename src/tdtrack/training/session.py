@@ -26,6 +26,7 @@ from tdtrack.model import (
     assign_batch,
     compute_losses,
     load_weights,
+    read_metadata,
     read_teacher_target,
     save_model,
     weight_decay_groups,
@@ -102,6 +103,12 @@ class Session:
             weights = saved["run"]["model"]
             return TeacherTarget(weights["teacher_target.mean"], weights["teacher_target.directions"])
         if self.config.init_from and (target := read_teacher_target(self.config.init_from)) is not None:
+            learned = read_metadata(self.config.init_from).get("settings", {}).get("model", {}).get("embedding_target", kind)
+            if learned != kind:
+                raise ConfigError(
+                    f"model.embedding_target is {kind}, but {self.config.init_from} learned {learned} and can only go on with "
+                    f"that; set it to {learned}, or begin without init_from"
+                )
             return target
         return fit_target(self._train_sets, self.config.model.embedding_dim, kind)
 
@@ -150,14 +157,11 @@ class Session:
             pin_memory=self._fabric.device.type == "cuda",
         )
 
-    def iterate(self, batch: Batch) -> float:
+    def iterate(self, batch: Batch) -> None:
         """Do one iteration.
 
         Args:
             batch: this process's share.
-
-        Returns:
-            The learning rate it used.
         """
         rate = learning_rate_at(self.run.step, self.config.optimizer)
         for group in self._optimizer.param_groups:
@@ -171,7 +175,6 @@ class Session:
             self.run.average.update(self.run.model)
         self.run.step += 1
         self.run.add_to_sums(torch.stack([*numbers[:-1], torch.as_tensor(norm).double(), numbers[-1]]))
-        return rate
 
     def _add_gradients(self, batch: Batch) -> Tensor:
         """Add up the gradients of this process's share and exchange them with the others.
@@ -199,6 +202,11 @@ class Session:
 
     def _over_processes(self, numbers: Tensor) -> Tensor:
         return cast(Tensor, self._fabric.all_reduce(numbers, reduce_op="sum"))
+
+    @property
+    def validates(self) -> bool:
+        """There are data to validate on."""
+        return bool(self._val_sets)
 
     def validate(self) -> dict[str, float]:
         """Validate in the leading process while the others wait.
@@ -231,12 +239,16 @@ class Session:
         """Return when every process has come here."""
         self._fabric.barrier()
 
-    def save_checkpoint(self) -> Path:
+    def save_checkpoint(self, *, due: bool = False) -> Path:
         """Write the run folder's checkpoint and return its path.
+
+        Args:
+            due: a validation is to follow, with which the run will go on.
 
         Raises:
             OutputError: it cannot be written, or the run folder has gone.
         """
+        self.run.due = due
         if self.leads:
             require_still_there(self._settings_file)
             precision = self._fabric.strategy.precision.state_dict()

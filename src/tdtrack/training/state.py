@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,6 +38,9 @@ LOGGED = ("loss", "class_loss", "box_loss", "embedding_loss", "gradient_norm", "
 FREE_SETTINGS = frozenset({"out", "workers", "checkpoint_every", "devices", "nodes"})
 """Settings that the result does not depend on; on the number of processes not beyond rounding."""
 
+_PLACES = re.compile(r"train\[\d+\]\.(annotations|images|store|identities)")
+"""Settings that say where training data lie; for what is in them, a checkpoint has fingerprints."""
+
 _FORMAT = 1
 
 
@@ -53,6 +57,7 @@ class RunState:
         sums: ``(len(LOGGED),)`` float64 on the model's device, sums since the last row of the log.
         summed: iterations in ``sums``.
         validation: numbers of the last validation by name; empty before the first.
+        due: the validation that this iteration ends with has not been done, nor what comes after it.
     """
 
     model: JointModel
@@ -63,6 +68,7 @@ class RunState:
     step: int = 0
     summed: int = 0
     validation: dict[str, float] = field(default_factory=dict)
+    due: bool = False
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values only, random generators included."""
@@ -76,6 +82,7 @@ class RunState:
             "sums": self.sums,
             "summed": self.summed,
             "validation": self.validation,
+            "due": self.due,
             "torch_random": torch.get_rng_state(),
             "cuda_random": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
@@ -91,6 +98,7 @@ class RunState:
         self.step, self.summed = state["step"], state["summed"]
         self.sums.copy_(state["sums"])
         self.validation = dict(state["validation"])
+        self.due = state.get("due", False)
         torch.set_rng_state(state["torch_random"])
         if len(state["cuda_random"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["cuda_random"])
@@ -116,19 +124,22 @@ def plain_settings(config: TrainConfig) -> dict[str, Any]:
     return plain
 
 
-def check_same_run(where: Path, recorded: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+def check_same_run(where: Path, recorded: Mapping[str, Any], current: Mapping[str, Any], *, places: bool = True) -> None:
     """Refuse to go on with a run whose settings were others.
 
     Args:
         where: file that the recorded settings come from.
         recorded: its ``plain_settings``.
         current: those of this call. Run folder, processes and checkpoint interval may differ.
+        places: training data have to lie where they did; false where their content is compared.
 
     Raises:
         ConfigError: names the first setting that differs and both values.
     """
     before, now = dict(_flat(recorded)), dict(_flat(current))
     for name in [*now, *before]:
+        if not places and _PLACES.fullmatch(name):
+            continue
         if name in FREE_SETTINGS or before.get(name, _MISSING) == now.get(name, _MISSING):
             continue
         raise ConfigError(
@@ -205,7 +216,7 @@ def load_checkpoint(path: Path, settings: Mapping[str, Any], data: list[str]) ->
         raise WeightsError(
             f"{path} has checkpoint format {content['format']}, this version reads {_FORMAT}; delete it to start anew"
         )
-    check_same_run(path, content["settings"], settings)
+    check_same_run(path, content["settings"], settings, places=False)
     if content["data"] != data:
         raise DataError(
             f"{path} was trained on other boxes or embeddings than there are now; restore them, or choose another out"

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.ops import box_iou
 
-from tdtrack.boxes import clip_to_image
+from tdtrack.boxes import box_area, clip_to_image
 from tdtrack.config import DataSource, DetectConfig
 from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.data.dataset import AnnotatedImage
@@ -259,12 +259,12 @@ def _look(
 def _detections(
     predictions: Predictions, row: int, record: AnnotatedImage, scale: float, height: int, width: int, detect: DetectConfig
 ) -> Detections:
-    """Return one image's detections in its own pixels."""
+    """Return one image's detections in its own pixels, as tracking has them: without boxes in the padding."""
     found = select_detections(
         predictions.class_logits[row], predictions.box_codes[row], predictions.anchors, height, width, detect
     )
     xyxy = clip_to_image(found.xyxy.cpu().numpy() / np.float32(scale), record.width, record.height)
-    return Detections(xyxy, found.score.cpu().numpy(), found.class_id.cpu().numpy())
+    return Detections(xyxy, found.score.cpu().numpy(), found.class_id.cpu().numpy()).select(box_area(xyxy) > 0)
 
 
 def _agreement(
