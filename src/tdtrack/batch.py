@@ -23,6 +23,9 @@ __all__ = ["VIDEO_SUFFIXES", "find_videos", "holds_videos", "track_many"]
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv"})
 """Endings by which videos are found in a folder; a video that is named may end as it likes."""
 
+_SEQUENCE = ("seqinfo.ini", "img1")
+"""A MOT sequence has one of these or both: MOT15 is published without the first."""
+
 _NOT_THE_RESULT = frozenset({"out", "source", "detections"})  # of a request
 
 
@@ -71,7 +74,8 @@ def find_videos(sources: Sequence[str], out: str) -> dict[str, str]:
 def _below(folder: Path, out: Path) -> list[Path]:
     """Return videos and sequences at any depth, hidden ones and results left out; none in what is itself a source."""
     try:
-        if not folder.is_dir() or (folder / "seqinfo.ini").is_file() or any(map(_is_frame, folder.iterdir())):
+        alone = any((folder / name).exists() for name in _SEQUENCE)
+        if not folder.is_dir() or alone or any(map(_is_frame, folder.iterdir())):
             return []
         paths = sorted(folder.rglob("*"))
     except OSError as error:
@@ -81,8 +85,8 @@ def _below(folder: Path, out: Path) -> list[Path]:
         for path in paths
         if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not path.resolve().is_relative_to(out)
     ]
-    below = [path.parent for path in visible if path.name == "seqinfo.ini"]
-    return below + [path for path in visible if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+    below = dict.fromkeys(path.parent for path in visible if path.name in _SEQUENCE)
+    return list(below) + [path for path in visible if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
 
 
 def _is_frame(path: Path) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tdtrack.errors import ConfigError
 
-__all__ = ["BENCHMARKS", "DETECTORS", "Benchmark", "named_sequences", "scene_of", "sequence_sets"]
+__all__ = ["BENCHMARKS", "DETECTORS", "Benchmark", "known_sequence", "named_sequences", "scene_of", "sequence_sets"]
 
 DETECTORS = ("DPM", "FRCNN", "SDP")
 """Public detectors of MOT17, which ships every scene once for each."""
@@ -68,6 +68,7 @@ _MOT15_TEST = {
 }
 _SCENES_TRAIN = {"02": 600, "04": 1050, "05": 837, "09": 525, "10": 654, "11": 900, "13": 750}
 _SCENES_TEST = {"01": 450, "03": 1500, "06": 1194, "07": 500, "08": 625, "12": 900, "14": 750}
+_SCENE_RATES = {"05": 14.0, "06": 14.0, "13": 25.0, "14": 25.0}  # all others have 30 frames per second
 
 
 def _copies(scenes: Mapping[str, int]) -> dict[str, int]:
@@ -89,6 +90,22 @@ BENCHMARKS = {
     ),
 }
 """Lengths are those that the sequences' ``seqinfo.ini`` state."""
+
+_FRAME_RATES: Mapping[str, float] = {
+    **dict.fromkeys(("TUD-Stadtmitte", "TUD-Campus", "TUD-Crossing"), 25.0),
+    **dict.fromkeys(("PETS09-S2L1", "PETS09-S2L2"), 7.0),
+    **dict.fromkeys(("ETH-Bahnhof", "ETH-Sunnyday", "ETH-Pedcross2", "ETH-Jelmoli", "ETH-Linthescher", "ETH-Crossing"), 14.0),
+    **dict.fromkeys(("ADL-Rundle-1", "ADL-Rundle-3", "ADL-Rundle-6", "ADL-Rundle-8", "Venice-1", "Venice-2"), 30.0),
+    **dict.fromkeys(("KITTI-13", "KITTI-16", "KITTI-17", "KITTI-19"), 10.0),
+    "AVG-TownCentre": 2.5,
+    **{
+        name: _SCENE_RATES.get(name.split("-")[1], 30.0)
+        for key in ("MOT16", "MOT17")
+        for name in BENCHMARKS[key].sequences("all")
+    },
+    **dict.fromkeys(BENCHMARKS["MOT20"].sequences("all"), 25.0),
+}
+# Frames per second: of MOT15 as its paper lists them (Tab. 1), for its archive does not; of the others as their seqinfo.ini do.
 
 _MOT15_VALIDATION = ("ETH-Sunnyday", "KITTI-13", "KITTI-17", "PETS09-S2L1", "TUD-Campus", "TUD-Stadtmitte")
 # Sec. 4.1: "six video sequences from the MOT15 training set", without those that MOT17 has too; Tab. 4 names ETH-Sunnyday and
@@ -113,6 +130,13 @@ def sequence_sets() -> dict[str, tuple[str, ...]]:
         for detector in DETECTORS:
             sets[f"MOT17-{split}-{detector}"] = tuple(name for name in sets[f"MOT17-{split}"] if name.endswith(f"-{detector}"))
     return {**sets, "MOT15-val": _MOT15_VALIDATION}
+
+
+def known_sequence(name: str) -> tuple[int, float] | None:
+    """Return number of frames and frames per second of a sequence of any benchmark; ``None`` for any other."""
+    lengths = [benchmark.sequences("all").get(name) for benchmark in BENCHMARKS.values()]
+    length = next((length for length in lengths if length is not None), None)
+    return None if length is None else (length, _FRAME_RATES[name])
 
 
 def named_sequences(names: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@
     ├── ShapeError       arrays or tensors do not fit together
     ├── MediaError       a video, stream or image folder cannot be read
     ├── OutputError      a result cannot be written
+    │   └── BusyError    another process is writing it
     └── MissingExtraError  an optional dependency is not installed
 
 A message says what is wrong with which value, where, and what mends it, in one sentence.

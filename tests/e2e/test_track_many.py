@@ -40,10 +40,12 @@ def test_videos_are_found_and_named(tmp_path: Path) -> None:
         touch(root / name)
     sequence = touch(root / "MOT17-02" / "seqinfo.ini").parent
     touch(sequence / "img1" / "000001.jpg")
+    bare = touch(root / "MOT15" / "KITTI-13" / "img1" / "000001.jpg").parents[1]
+    assert not holds_videos(str(bare), str(out)) and find_videos([str(bare)], str(out)) == {"KITTI-13": str(bare)}
     found = find_videos([str(root)], str(out))
-    names = ["MOT17-02", "a", "b.c", "day1/cam", "day2/cam.avi", "day2/cam.mkv"]
+    names = ["MOT15/KITTI-13", "MOT17-02", "a", "b.c", "day1/cam", "day2/cam.avi", "day2/cam.mkv"]
     assert sorted(found) == names
-    assert sorted(found.values()) == sorted(map(str, [*videos, sequence]))
+    assert sorted(found.values()) == sorted(map(str, [*videos, sequence, bare]))
     assert find_videos([str(videos[0]), str(sequence)], str(out)) == {"a": str(videos[0]), "MOT17-02": str(sequence)}
     assert find_videos([str(root / "notes.txt")], str(out)) == {"notes": str(root / "notes.txt")}  # who names it, gets it
     assert holds_videos(str(root), str(out))

@@ -60,6 +60,10 @@ def kinds(folder: Folder, **settings: Any) -> list[str]:
     return [problem.kind for problem in inspect_dataset(folder.file, folder.images, **settings)[2]]
 
 
+def kinds_beside(folder: Folder) -> list[str]:
+    return [problem.kind for problem in inspect_dataset(folder.file)[2]]
+
+
 def test_what_is_right_is_read(folder: Folder) -> None:
     folder.content["info"] = {"description": "mine", "url": "http://example.org"}
     folder.content["licenses"] = [{"id": 1, "name": "CC0"}, {"id": 2, "name": "CC0"}]
@@ -81,6 +85,34 @@ def test_images_are_found_beside_the_file(folder: Folder) -> None:
     assert load_dataset(folder.file).num_boxes == 2
 
 
+def test_images_named_with_their_folder_are_found_beside_the_file(folder: Folder) -> None:
+    for image in folder.content["images"]:
+        image["file_name"] = f"images/{image['file_name']}"
+    folder.write()
+    (folder.images / "b.png").unlink()  # the first of the list
+    assert kinds_beside(folder) == ["image-missing"]
+    assert load_dataset(folder.file, skip_bad=True).annotation_id.tolist() == [1]
+
+
+def test_where_no_image_is_found_the_option_is_named(folder: Folder) -> None:
+    for image in folder.content["images"]:
+        image["file_name"] = f"val2017/{image['file_name']}"
+    folder.write()
+    with pytest.raises(
+        DataError, match=r"images/val2017/b\.png does not exist, nor does any other; pass the folder .* --images \(it"
+    ):
+        load_dataset(folder.file)
+
+
+def test_an_image_of_which_no_record_can_be_read_is_not_taken_for_an_empty_one(folder: Folder) -> None:
+    folder.content["annotations"][0]["bbox"] = "10, 20, 30, 40"
+    folder.write()
+    assert [image.image_id for image in load_dataset(folder.file, skip_bad=True).images] == [2]
+    folder.content["annotations"][0]["bbox"] = [10, 20, 0, 40]  # this says that nothing is there
+    folder.write()
+    assert [image.image_id for image in load_dataset(folder.file, skip_bad=True).images] == [1, 2]
+
+
 def test_a_size_that_is_not_stated_is_the_files(folder: Folder) -> None:
     for image in folder.content["images"]:
         del image["width"], image["height"]
@@ -91,8 +123,10 @@ def test_a_size_that_is_not_stated_is_the_files(folder: Folder) -> None:
 
 @pytest.mark.parametrize("mark", ["iscrowd", "ignore"])
 def test_crowds_and_ignore_marks_become_ignore_regions(folder: Folder, mark: str) -> None:
-    folder.add(**{mark: 1})
-    assert load_dataset(folder.file, folder.images).images[0].ignore.tolist() == [False, True]
+    marks = [1, True, 1.0, 0, False, None]
+    for number, value in enumerate(marks):
+        folder.add(annotation_id=10 + number, **{mark: value})
+    assert load_dataset(folder.file, folder.images).images[0].ignore.tolist() == [False, *[bool(value) for value in marks]]
 
 
 def test_broken_json_names_line_and_column(folder: Folder) -> None:
@@ -169,6 +203,9 @@ NAN = float("nan")
         ({"image_id": None}, "annotation-malformed", "image_id None is not a whole number"),
         ({"category_id": 5}, "unknown-category", "category 5 is not in the list of categories"),
         ({"category_id": [7]}, "unknown-category", r"category \[7\] is not in"),
+        ({"iscrowd": "0"}, "annotation-malformed", "iscrowd '0' is neither 0 nor 1"),
+        ({"ignore": 2}, "annotation-malformed", "ignore 2 is neither 0 nor 1"),
+        ({"iscrowd": []}, "annotation-malformed", r"iscrowd \[\] is neither 0 nor 1"),
         ({"annotation_id": 1}, "duplicate-annotation-id", "the id is used twice"),
         ({"annotation_id": "x"}, "annotation-malformed", "has no whole-number id"),
     ],

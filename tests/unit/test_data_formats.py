@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import struct
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import scipy.io
 
 from layouts import (
     HEIGHT,
+    LAYOUTS,
     WIDTH,
     Box,
     matlab_cell,
@@ -30,8 +33,9 @@ from layouts import (
     write_visdrone_video,
     write_yolo,
 )
-from tdtrack.data import load_dataset
+from tdtrack.data import load_dataset, reading
 from tdtrack.data.load import inspect_dataset
+from tdtrack.data.reading import IMAGE_SUFFIXES, list_deep
 from tdtrack.data.seq import read_seq, unpack_caltech
 from tdtrack.errors import DataError
 
@@ -41,6 +45,11 @@ PEOPLE = [[Box(5, 6, 20, 40), Box(30, 10, 10, 30)], [Box(1, 2, 30, 20)]]
 
 def problems(path: Path, **how: object) -> list[str]:
     return [f"{problem.kind}: {problem}" for problem in inspect_dataset(path, **how)[2]]  # type: ignore[arg-type]
+
+
+def left(path: Path, **how: object) -> list[str]:
+    """The images that are left when what is bad is skipped."""
+    return [image.path.name for image in load_dataset(path, skip_bad=True, **how).images]  # type: ignore[arg-type]
 
 
 def only(path: Path, pattern: str, boxes: int, **how: object) -> None:
@@ -115,10 +124,14 @@ def test_a_bad_cell_of_citypersons(record: dict[str, object], pattern: str, tmp_
     fine = {"cityname": "aachen", "im_name": "aachen_000002_000019_leftImg8bit.png", "bbs": table}
     scipy.io.savemat(path, {"anno_train_aligned": matlab_cell([record, fine], (1, 2))})
     only(path, pattern, 1)
+    assert left(path) == ["aachen_000002_000019_leftImg8bit.png"]
 
 
-def test_citypersons_images_are_found_from_any_root(tmp_path: Path) -> None:
+def test_citypersons_images_are_found_from_any_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_citypersons(tmp_path / "data", PEOPLE, 1)
+    for working in (path.parent, path.parent.parent, tmp_path):
+        monkeypatch.chdir(working)
+        assert load_dataset(path.relative_to(working)).num_boxes == 3
     for images in ("", "data", "data/leftImg8bit", "data/leftImg8bit/train"):
         assert load_dataset(path, tmp_path / images if images else "").num_boxes == 3
 
@@ -287,13 +300,36 @@ def test_a_bad_record_of_cuhk_sysu(tmp_path: Path) -> None:
     assert "image 2: the record is not a struct with an imname" in problems(tmp_path)[1]
 
 
+@pytest.mark.parametrize("box", [np.array([[5, 6, 20, 40]]), "none"])
+def test_a_cuhk_sysu_image_without_a_struct_array_is_not_taken_for_an_empty_one(box: object, tmp_path: Path) -> None:
+    write_cuhk_sysu(tmp_path, PEOPLE, 1)
+    fine = matlab_structs([{"idlocate": np.array([[5, 6, 20, 40]]), "ishard": 0}])
+    records = [{"imname": "s1.jpg", "nAppear": 1, "box": fine}, {"imname": "s2.jpg", "nAppear": 1, "box": box}]
+    scipy.io.savemat(tmp_path / "annotation" / "Images.mat", {"Img": matlab_structs(records)})
+    only(tmp_path, r"Images\.mat: image 2 \(s2\.jpg\): box is missing or no struct array", 1)
+    assert left(tmp_path) == ["s1.jpg"]
+
+
+@pytest.mark.parametrize("cell", [np.array([[3.0]]), matlab_cell(["s9999.jpg"], (1, 1)), None])
+def test_a_cuhk_sysu_gallery_that_names_no_images_is_refused(cell: object, tmp_path: Path) -> None:
+    write_cuhk_sysu(tmp_path, PEOPLE, 1)
+    pool = matlab_cell(["s9999.jpg", cell], (2, 1)) if cell is not None else np.zeros((0, 0))
+    scipy.io.savemat(tmp_path / "annotation" / "pool.mat", {"pool": pool})
+    for split in ("train", "test"):
+        with pytest.raises(DataError, match=r"pool\.mat: pool is not a cell of image names"):
+            load_dataset(tmp_path, split=split)
+    assert load_dataset(tmp_path, split="all").num_boxes == 4
+
+
 def test_a_bad_file_of_prw(tmp_path: Path) -> None:
     write_prw(tmp_path, PEOPLE, 1)
     path = tmp_path / "annotations" / "c1s1_000001.jpg.mat"
     scipy.io.savemat(path, {"box_new": np.ones((2, 4))}, appendmat=False)
     only(tmp_path, r"box-malformed: .*c1s1_000001\.jpg\.mat: shape \(2, 4\); expected 5 columns", 1)
+    assert left(tmp_path) == ["c1s1_000002.jpg"]
     path.write_bytes(b"")
     only(tmp_path, r"labels-unreadable: .*c1s1_000001\.jpg\.mat: ", 1)
+    assert left(tmp_path) == ["c1s1_000002.jpg"]
     path.unlink()
     only(tmp_path, r"frame_train\.mat: frame 1: 'c1s1_000001' has no file in annotations/", 1)
 
@@ -327,6 +363,84 @@ def test_a_yolo_image_without_labels_is_empty(tmp_path: Path) -> None:
     (tmp_path / "labels" / "train" / "000001.txt").unlink()
     only(path, "labels-missing: .*1 of 2 images have no label file and count as images without objects", 1)
     assert len(load_dataset(path)) == 2
+
+
+@pytest.mark.parametrize("name", ["crowdhuman", "eth", "yolo", "jde", "visdrone"])
+def test_an_image_of_which_no_record_can_be_read_is_not_taken_for_an_empty_one(name: str, tmp_path: Path) -> None:
+    people = [PEOPLE[0][:1], [], PEOPLE[1]]
+    path = LAYOUTS[name].write(tmp_path / "data", people, 1)
+    names = [image.path.name for image in load_dataset(path).images]
+    assert len(names) == 3
+    bad = {"crowdhuman": '"fbox": "x", "old": ', "eth": '"left/image_00000001.png": (1, 2, 3);'}
+    files = sorted(file for file in (tmp_path / "data").rglob("*.*") if file.suffix in (".odgt", ".idl", ".txt"))
+    first, *rest = files[0].read_text().split("\n", 1)
+    first = first.replace('"fbox": ', bad[name]) if name == "crowdhuman" else bad.get(name, "0 0.1 0.1 0.2 0.2 0.3 0.3 0.4")
+    put(files[0], "\n".join([first, *rest]))
+    assert len(problems(path)) == 1
+    assert left(path) == names[1:]
+
+
+def test_an_image_of_too_many_records_is_not_taken_for_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "MAX_RECORDS", 1)
+    path = write_yolo(tmp_path, PEOPLE, 1)
+    only(path, r"too-many-boxes: .*000001\.txt: 2 boxes; one image may have 1", 1)
+    assert left(path) == ["000002.jpg"]
+
+
+def test_linked_folders_are_entered_once(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path / "data", PEOPLE, 1)
+    whole = load_dataset(path)
+    for folder in ("images", "labels"):
+        shutil.move(tmp_path / "data" / folder / "train", tmp_path / "store" / folder)
+        (tmp_path / "data" / folder / "train").mkdir()
+        (tmp_path / "data" / folder / "train" / "far").symlink_to(tmp_path / "store" / folder)
+        (tmp_path / "store" / folder / "loop").symlink_to(tmp_path / "store" / folder)
+        (tmp_path / "data" / folder / "train" / "up").symlink_to(tmp_path / "data")
+    assert load_dataset(path).fingerprint() == whole.fingerprint()
+    assert problems(path) == []
+
+
+def test_a_folder_is_known_by_its_own_path_rather_than_by_a_link(tmp_path: Path) -> None:
+    for name in ("b/1.txt", "b/c/2.txt", "b/c/3.md"):
+        put(tmp_path / "root" / name, "")
+    (tmp_path / "root" / "a").symlink_to(tmp_path / "root" / "b")
+    assert list_deep(tmp_path / "root", (".txt",)) == [
+        tmp_path / "root" / "b" / "1.txt",
+        tmp_path / "root" / "b" / "c" / "2.txt",
+    ]
+    assert list_deep(tmp_path / "nowhere", (".txt",)) == []
+
+
+@pytest.mark.parametrize("linked", ["images", "labels_with_ids"])
+def test_linked_folders_of_jde_are_entered(linked: str, tmp_path: Path) -> None:
+    path = write_jde(tmp_path / "data", PEOPLE, 1)
+    whole = load_dataset(path)
+    shutil.move(path / "set" / linked / "train", tmp_path / "store")
+    (path / "set" / linked / "train").symlink_to(tmp_path / "store")
+    assert load_dataset(path).fingerprint() == whole.fingerprint()
+
+
+def test_every_kind_of_image_that_is_tracked_is_learned_from(tmp_path: Path) -> None:
+    assert {".jpg", ".png", ".tif", ".tiff", ".pgm", ".ppm", ".bmp", ".webp"} <= set(IMAGE_SUFFIXES)
+    for number, suffix in enumerate(IMAGE_SUFFIXES):
+        put(tmp_path / "labels" / f"{number}.txt", "0 0.5 0.5 0.2 0.2\n")
+        (tmp_path / "images").mkdir(exist_ok=True)
+        PIL.Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / f"{number}{suffix}")
+    put(tmp_path / "data.yaml", "train: .\nnames: [person]\n")  # and the folder itself is one
+    assert load_dataset(tmp_path).num_boxes == len(IMAGE_SUFFIXES)
+
+
+def test_labels_without_an_image_and_labels_of_two_are_remarked(tmp_path: Path) -> None:
+    yolo = write_yolo(tmp_path / "yolo", PEOPLE, 1)
+    put(tmp_path / "yolo" / "labels" / "train" / "far" / "9.txt", "0 0.5 0.5 0.2 0.2\n")
+    put(tmp_path / "yolo" / "labels" / "val" / "8.txt", "0 0.5 0.5 0.2 0.2\n")  # of another part
+    only(yolo, r"labels-without-image: .*labels/train: 1 label files have no image in .*images/train, first far/9\.txt", 3)
+    shutil.rmtree(tmp_path / "yolo" / "labels" / "train" / "far")
+    put(tmp_path / "yolo" / "images" / "train" / "000002.png", picture(".png"))
+    only(yolo, r"labels-shared: .*000002\.png: shares its labels with 000002\.jpg; both are used", 4)
+    jde = write_jde(tmp_path / "jde", PEOPLE, 1)
+    put(jde / "set" / "images" / "train" / "000002.jpg", picture())
+    only(jde, r"labels-shared: .*000002\.jpg: shares its labels with 000002\.png, which is used", 3)
 
 
 def test_a_broken_description_is_reported_and_a_stranger_passed_over(tmp_path: Path) -> None:

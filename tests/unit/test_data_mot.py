@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tdtrack.benchmarks import named_sequences
+from tdtrack.benchmarks import BENCHMARKS, known_sequence, named_sequences
 from tdtrack.data import load_dataset
+from tdtrack.data.doctor import inspect
 from tdtrack.data.load import inspect_dataset
-from tdtrack.data.mot import find_sequences, read_mot_rows, read_sequence, read_sequence_info
+from tdtrack.data.mot import SequenceInfo, find_sequences, read_mot_rows, read_sequence, read_sequence_info
 from tdtrack.errors import ConfigError, DataError
 
 SEQINFO = "[Sequence]\nname={name}\nimDir=img1\nframeRate=25\nseqLength={length}\nimWidth=100\nimHeight=80\nimExt=.jpg\n"
@@ -185,6 +187,104 @@ def test_the_copies_of_a_mot17_scene_are_read_once(tmp_path: Path) -> None:
     assert len(dataset) == 2
     assert [problem.kind for problem in problems if problem.kind != "box-clipped"] == ["scene-twice", "scene-twice"]
     assert len(load_dataset(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("kept", ["DPM", "FRCNN", "SDP"])
+def test_the_copy_of_a_mot17_scene_that_has_frames_is_read(kept: str, tmp_path: Path) -> None:
+    for detector in ("DPM", "FRCNN", "SDP"):
+        make_sequence(tmp_path, f"MOT17-02-{detector}", frames=(1, 2) if detector == kept else ())
+        make_sequence(tmp_path, f"MOT17-04-{detector}")
+    _, dataset, problems = inspect_dataset(tmp_path)
+    assert dataset is not None
+    used = [f"MOT17-02-{kept}", "MOT17-04-DPM"]
+    assert [image.path.parent.parent.name for image in dataset.images] == [name for name in sorted(used) for _ in range(2)]
+    folders = sorted(path.name for path in tmp_path.iterdir())
+    assert {image.image_id // 1_000_000 for image in dataset.images} == {1 + folders.index(name) for name in used}
+    said = {Path(problem.where).name: problem.message for problem in problems if problem.kind == "scene-twice"}
+    assert set(said) == set(folders) - set(used)
+    assert all(f"as {used[name.startswith('MOT17-04')]}, which is used" in message for name, message in said.items())
+
+
+def test_of_two_copies_with_frames_the_one_with_ground_truth_is_read(tmp_path: Path) -> None:
+    (make_sequence(tmp_path, "MOT17-02-DPM") / "gt" / "gt.txt").unlink()
+    make_sequence(tmp_path, "MOT17-02-FRCNN")
+    assert {image.path.parent.parent.name for image in load_dataset(tmp_path).images} == {"MOT17-02-FRCNN"}
+
+
+def test_a_sequence_with_boxes_but_without_frames_is_refused(tmp_path: Path) -> None:
+    make_sequence(tmp_path, "a", frames=())
+    PIL.Image.new("RGB", (100, 80)).save(tmp_path / "a" / "img1" / "000001.png")
+    make_sequence(tmp_path, "b")
+    with pytest.raises(
+        DataError, match=r"/a: gt\.txt has 6 boxes but img1 no \.jpg image: add the frames, or mend imExt; fix it"
+    ):
+        load_dataset(tmp_path)
+    assert {image.path.parent.parent.name for image in load_dataset(tmp_path, skip_bad=True).images} == {"b"}
+    ini = tmp_path / "a" / "seqinfo.ini"
+    ini.write_text(ini.read_text().replace("imExt=.jpg", "imExt=png"))  # without its dot
+    assert len(load_dataset(tmp_path)) == 3
+
+
+def test_classes_that_mot_does_not_have_are_refused(tmp_path: Path) -> None:
+    rows = [f"1,{number},10,20,30,40,1,{number},1\n" for number in (-1, *range(15))]
+    make_sequence(tmp_path, "a", gt="".join(rows) + "2,1,10,20,30,40,1,99,1\n")
+    found = [problem for problem in inspect_dataset(tmp_path)[2] if problem.dropped]
+    assert [problem.kind for problem in found] == ["unknown-class"] * 3
+    with pytest.raises(DataError, match=r"a/gt/gt\.txt:2: class 0 is not one of MOTChallenge's 1 to 13; fix it or pass"):
+        load_dataset(tmp_path)
+    (image,) = load_dataset(tmp_path, skip_bad=True).images  # frame 2 is not known to be empty
+    # People are -1 and 1, on lines 1 and 3; distractors, ignored, 2, 7, 8, 12 and 13.
+    assert (image.annotation_id - 1_000_000_000).tolist() == [1, 3, 4, 9, 10, 14, 15]
+    assert image.ignore.tolist() == [False] * 2 + [True] * 5
+    assert inspect(tmp_path).facts["sequences"][0]["on vehicles and occluders, left out"] == 7
+
+
+MOT15_ROW = "1,1,10,20,30,40,1,-1,-1,-1\n"
+
+
+def test_mot15_is_read_as_published_without_seqinfo(tmp_path: Path) -> None:
+    for name in ("KITTI-17", "AVG-TownCentre"):
+        (make_sequence(tmp_path, name, gt=MOT15_ROW) / "seqinfo.ini").unlink()
+    town, kitti = find_sequences(tmp_path)
+    assert kitti.info == SequenceInfo("KITTI-17", 10.0, 145, 100, 80)
+    assert (town.info.name, town.info.frame_rate, town.info.length) == ("AVG-TownCentre", 2.5, 450)
+    assert load_dataset(tmp_path).num_boxes == 2
+    assert load_dataset(tmp_path / "KITTI-17").num_boxes == 1
+    shutil.rmtree(tmp_path / "KITTI-17" / "img1")
+    (tmp_path / "KITTI-17" / "img1").mkdir()
+    with pytest.raises(
+        DataError, match=r"no seqinfo\.ini, and no \.jpg image in img1 to tell the size by; write .*KITTI-17/seqinfo"
+    ):
+        load_dataset(tmp_path)
+
+
+def test_what_an_unknown_sequence_without_seqinfo_needs_is_said_and_is_enough(tmp_path: Path) -> None:
+    folder = make_sequence(tmp_path, "mine", gt=MOT15_ROW)
+    (folder / "seqinfo.ini").unlink()
+    with pytest.raises(
+        DataError, match=r"mine is no sequence of MOTChallenge; write .*mine/seqinfo\.ini with the lines "
+    ) as caught:
+        load_dataset(tmp_path)
+    lines = re.findall(r"\[Sequence\]|\w+=(?=\()", str(caught.value))
+    (folder / "seqinfo.ini").write_text("".join(f"{line}100\n" if line.endswith("=") else f"{line}\n" for line in lines))
+    assert read_sequence_info(folder / "seqinfo.ini").length == 100
+
+
+def test_known_lengths_and_rates_are_those_of_real_sequences(shared_data: Path) -> None:
+    checked = set()
+    for path in shared_data.glob("*/*/seqinfo.ini"):
+        info = read_sequence_info(path)
+        if path.parent.parent.name != "mot15-half" and (known := known_sequence(info.name)):
+            assert known == (info.length, info.frame_rate)
+            checked.add(info.name)
+    assert len(checked) >= 15
+
+
+def test_every_sequence_of_every_benchmark_has_a_rate() -> None:
+    names = [name for benchmark in BENCHMARKS.values() for name in benchmark.sequences("all")]
+    assert len(names) == 22 + 14 + 42 + 8
+    assert all(known_sequence(name) is not None for name in names)
+    assert known_sequence("mine") is None
 
 
 def test_a_named_set_takes_its_sequences_and_keeps_the_ids(tmp_path: Path) -> None:

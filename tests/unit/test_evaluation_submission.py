@@ -117,11 +117,25 @@ def test_each_split_wants_its_own_sequences(split: str, tmp_path: Path) -> None:
         (ROW + "2,1,1e9,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: box \[1000000000\.0, .* is not in pixels of a frame"),
         (ROW + "2,1,10,20,30,forty,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: column 6 is 'forty', not a number"),
         (ROW + "2,1,10,20\n", r"MOT20-06\.txt:2: 4 columns"),
+        (
+            ROW + "10000000000000000000,1,10,20,30,40,0.9,-1,-1,-1\n",
+            r"MOT20-06\.txt:2: .* between -2\*\*53 .* are 1e\+19, 1, 10",
+        ),
+        (ROW + "1e300,1,10,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: .* between -2\*\*53 .* are 1e\+300, 1, 10"),
+        (ROW + "2,9007199254740993,10,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: .* between -2\*\*53 .* are 2, 9.0072e\+15"),
+        (ROW + "2 1 10 20 30 40 0.9 -1 -1 -1\n", r"MOT20-06\.txt:2: '2 1 10 .* has blanks between its columns"),
+        ("2 1 10 20 30 40 0.9 -1 -1 -1\n" + ROW, r"MOT20-06\.txt:2: '1,1,10,.* has commas between its columns"),
+        (ROW.replace("\n", ",\n"), r"MOT20-06\.txt:1: a comma ends the row"),
+        (ROW + "1_0,1,10,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: '1_0,1,10,.*' holds '_'"),
+        (ROW + "\u0662,1,10,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: '\u0662,1,10,.*' holds '\u0662'"),
+        (ROW + "\n".join([ROW[:-1]] * 2).replace("\n1,", "\x0c2,"), r"MOT20-06\.txt:2: '1,1,10,.*' holds '\\x0c'"),
+        (ROW[:-1] + "\u20282,1,10,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:1: '1,1,10,.*' holds '\\u2028'"),
+        (ROW[:-1] + "\r2,1,10,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:1: '1,1,10,.*' holds '\\r'"),
     ],
 )
 def test_a_bad_row_is_named_in_the_folder_and_in_the_zip(text: str, message: str, tmp_path: Path) -> None:
     folder = results(tmp_path / "results")
-    (folder / "MOT20-06.txt").write_text(text)
+    (folder / "MOT20-06.txt").write_bytes(text.encode())
     with pytest.raises(DataError, match=message):
         write_submission(folder, "MOT20", tmp_path / "a.zip")
     assert not (tmp_path / "a.zip").exists()
@@ -130,6 +144,13 @@ def test_a_bad_row_is_named_in_the_folder_and_in_the_zip(text: str, message: str
             archive.write(path, path.name)
     with pytest.raises(DataError, match=message):
         check_submission(tmp_path / "mine.zip", "MOT20")
+
+
+def test_line_ends_of_windows_and_blanks_between_columns_are_taken(tmp_path: Path) -> None:
+    rows = ROW + ROW.replace("1,1,", "2,1,", 1)
+    for text in (rows.replace("\n", "\r\n"), rows.replace(",", " "), rows.replace(",", ", ")[:-1]):
+        folder = results(tmp_path / "results", text=text)
+        assert set(write_submission(folder, "MOT20", tmp_path / "a.zip").rows.values()) == {2}
 
 
 def test_missing_sequences_are_listed(tmp_path: Path) -> None:
@@ -179,6 +200,29 @@ def test_what_is_no_zip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.zip").write_bytes(content)
     with pytest.raises(DataError, match=r"a\.zip"):
         check_submission(tmp_path / "a.zip", "MOT20")
+
+
+def test_a_zip_with_any_byte_changed_is_refused_or_holds_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    rows = write_submission(results(tmp_path / "results", text=ROW + ROW.replace("1,1,", "2,7,", 1)), "MOT20", path).rows
+    content = path.read_bytes()
+    refused = 0
+    for at in range(len(content)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
+        try:
+            assert check_submission(path, "MOT20").rows == rows
+        except DataError as error:
+            assert str(path) in str(error)
+            refused += 1
+    assert refused > len(content) / 2  # dates and attributes do not matter
+
+
+def test_only_what_every_unzip_unpacks_is_taken(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w", zipfile.ZIP_BZIP2) as archive:
+        for path in results(tmp_path / "results").iterdir():
+            archive.write(path, path.name)
+    with pytest.raises(DataError, match=r"mine\.zip: MOT20-04\.txt is packed by method 12; pack it by deflate"):
+        check_submission(tmp_path / "mine.zip", "MOT20")
 
 
 def test_the_command_writes_and_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tdtrack.benchmarks import DETECTORS, named_sequences
+from tdtrack.data.mot import read_sequence_info
 from tdtrack.errors import ConfigError, DataError, MissingExtraError
 from tdtrack.evaluation.table import COLUMNS, format_table
 from tdtrack.evaluation.tracking import evaluate_tracking
@@ -170,6 +171,14 @@ def test_spaces_blank_lines_and_huge_ids(tmp_path: Path) -> None:
         ("1,1,0,0,-5,5,1\n", r"A\.txt:1: width and height"),
         ("2,7,0,0,5,5,1\n1,7,0,0,5,5,1\n\n2,7,9,9,5,5,1\n", r"A\.txt:4: id 7 is already in frame 2 \(line 1\)"),
         ("11,1,0,0,5,5,1\n", r"A\.txt:1: frame 11 is beyond the 10 frames"),
+        ("1,1,0,0,5,5,1\n1e19,2,0,0,5,5,1\n", r"A\.txt:2: .* between -2\*\*53 and 2\*\*53 .* are 1e\+19, 2, 0"),
+        ("1,1e19,0,0,5,5,1\n2,2e19,0,0,5,5,1\n", r"A\.txt:1: .* between -2\*\*53 and 2\*\*53 .* are 1, 1e\+19, 0"),
+        ("1,9007199254740992,0,0,5,5,1\n2,9007199254740993,0,0,5,5,1\n", r"A\.txt:1: .* between -2\*\*53 and 2\*\*53"),
+        ("1,1,0,0,5,5,1,1e19\n", r"A\.txt:1: .* between -2\*\*53 and 2\*\*53"),
+        ("1,1,0,0,5,5,1\n1_0,1,0,0,5,5,1\n", r"A\.txt:2: '1_0,1,.*' holds '_'"),
+        ("\u0661,1,0,0,5,5,1\n", r"A\.txt:1: '\u0661,1,.*' holds '\u0661'"),
+        ("1,1,0,0,5,5,1\x0c2,1,0,0,5,5,1\n", r"A\.txt:1: .* holds '\\x0c'"),
+        ("1,1,0,0,5,5,1\n1,2,0,0,5,5,1\u20282,1,0,0,5,5,1\n", r"A\.txt:2: .* holds '\\u2028'"),
         ("1,1,0,0,5,5,1,3\n", r"A\.txt:1: class 3, but only pedestrians"),
     ],
 )
@@ -177,6 +186,21 @@ def test_bad_lines_are_named(tmp_path: Path, text: str, message: str) -> None:
     gt = sequence(tmp_path / "gt", "A", MOT17)
     with pytest.raises(DataError, match=message):
         evaluate_tracking(gt, result(tmp_path / "r", "A.txt", text))
+
+
+def test_a_result_may_mix_commas_blanks_and_line_ends(tmp_path: Path) -> None:
+    rows = TRACK.splitlines()
+    text = "\r\n".join([*rows[:4], *(f"{row}," for row in rows[4:7]), *(row.replace(",", " ") for row in rows[7:])])
+    (tmp_path / "A.txt").write_bytes(text.encode())
+    report = evaluate_tracking(sequence(tmp_path / "gt", "A", MOT17), tmp_path / "A.txt")
+    assert (report.overall["CLR_TP"], report.overall["HOTA"]) == (10, 1.0)
+
+
+def test_a_frame_beyond_any_sequence_is_named(tmp_path: Path) -> None:
+    gt = sequence(tmp_path / "gt", "A", MOT17, length=None)
+    results = result(tmp_path / "r", "A.txt", TRACK + "2000000000,1,0,0,5,5,1,-1,-1,-1\n")
+    with pytest.raises(DataError, match=r"A\.txt:11: frame 2000000000 is beyond the 999999 frames that a sequence may have"):
+        evaluate_tracking(gt, results)
 
 
 def test_a_class_that_mot_does_not_know_is_named(tmp_path: Path) -> None:
@@ -198,6 +222,22 @@ def test_a_broken_seqinfo_is_refused(tmp_path: Path, text: str) -> None:
     (gt / "seqinfo.ini").write_text(text)
     with pytest.raises(DataError, match=r"seqinfo\.ini: no whole number under seqLength"):
         evaluate_tracking(gt, result(tmp_path / "r", "A.txt", TRACK))
+
+
+@pytest.mark.parametrize("length", ["-3", "0", "1.5", "nan", "1e19", "1000000"])
+def test_a_length_that_no_sequence_has_is_refused(tmp_path: Path, length: str) -> None:
+    gt = sequence(tmp_path / "gt", "A", "")
+    (gt / "seqinfo.ini").write_text(f"[Sequence]\nseqLength={length}\n")
+    with pytest.raises(DataError, match=rf"seqinfo\.ini: seqLength is '{length}'; it must be a whole number from 1 to 999999"):
+        evaluate_tracking(gt, result(tmp_path / "r", "A.txt", ""))
+
+
+def test_seqinfo_is_read_as_data_reads_it(tmp_path: Path) -> None:
+    gt = sequence(tmp_path / "gt", "A", MOT17)
+    text = "[Sequence]\nname=A\nimDir=img1\nframeRate=30\nseqLength=12.0\nimWidth=640\nimHeight=480\nimExt=.jpg\n"
+    (gt / "seqinfo.ini").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    report = evaluate_tracking(gt, result(tmp_path / "r", "A.txt", TRACK))
+    assert report.overall["Frames"] == read_sequence_info(gt / "seqinfo.ini").length == 12
 
 
 def test_results_and_sequences_must_pair_up(tmp_path: Path) -> None:

@@ -28,6 +28,18 @@ def write_sequence(folder: Path, numbers: list[int], length: int) -> None:
     )
 
 
+def test_mot15_is_tracked_as_published_without_seqinfo(tmp_path: Path) -> None:
+    save_images(tmp_path / "TUD-Campus" / "img1", ["000002.jpg", "000005.jpg"])
+    source = open_source(tmp_path / "TUD-Campus")
+    assert (source.name, source.frame_rate, source.length, source.width, source.height) == ("TUD-Campus", 25.0, 71, 12, 8)
+    assert [frame.index for frame in source] == [1, 4]
+    with pytest.raises(MediaError, match=r"name one of its sequences, for instance .*TUD-Campus"):
+        open_source(tmp_path)
+    (tmp_path / "TUD-Campus").rename(tmp_path / "mine")
+    with pytest.raises(MediaError, match=r"mine is no sequence of MOTChallenge; write .*mine/seqinfo\.ini with the lines"):
+        open_source(tmp_path / "mine")
+
+
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_a_whole_video_gives_every_frame(tmp_path: Path, container: str) -> None:
     frames = moving_squares(30)

@@ -59,6 +59,8 @@ def test_files_of_identities_are_read_back_and_checked(tmp_path: Path) -> None:
         '{"annotation_id": [1], "identity": [-1]}': "annotation 1 has identity -1",
         '{"annotation_id": [1, 2], "identity": [1, "x"]}': "annotation 2 has identity 'x'",
         '{"annotation_id": [4, 4], "identity": [1, 1]}': "annotation 4 is listed twice",
+        '{"annotation_id": [9223372036854775808], "identity": [1]}': "annotation 9223372036854775808 has identity 1",
+        '{"annotation_id": [1], "identity": [9223372036854775808]}': "must be whole numbers below 2",
     }
     for text, message in bad.items():
         path.write_text(text)
@@ -66,6 +68,13 @@ def test_files_of_identities_are_read_back_and_checked(tmp_path: Path) -> None:
             read_identities(path)
     with pytest.raises(DataError, match="cannot be read"):
         read_identities(tmp_path / "none.json")
+
+
+def test_a_repeated_box_among_many_is_found_in_time(tmp_path: Path) -> None:
+    many = [*range(300_000), 299_999]  # comparing each with each would take hours
+    (tmp_path / "who.json").write_text(json.dumps({"annotation_id": many, "identity": many}))
+    with pytest.raises(DataError, match="annotation 299999 is listed twice"):
+        read_identities(tmp_path / "who.json")
 
 
 def test_identity_loss_is_fairmots_formula() -> None:
@@ -155,6 +164,15 @@ def test_what_the_counterpart_lacks_is_said(source: DataSource, tmp_path: Path) 
     lone.write_text(json.dumps({"annotation_id": [1], "identity": [0]}))
     with pytest.raises(ConfigError, match="the training data name 1; name at least two"):
         train(tiny_config(tmp_path / "run", replace(source, identities=str(lone)), loss=loss), progress=False)
+
+
+def test_identities_of_another_data_set_are_refused(source: DataSource, tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "run", source)
+    write_identities(tmp_path / "who.json", np.array([7001, 7002]), np.array([0, 1]))
+    with pytest.raises(
+        DataError, match=r"who\.json: none of its 2 annotations is a box of .*annotations\.json; set identities"
+    ):
+        load_labelled_sets([source], config.model.classes, config.model.embedding_dim, need_stores=True)
 
 
 def test_the_classifier_is_part_of_a_checkpoint() -> None:

@@ -52,7 +52,8 @@ def read_citypersons(request: Request) -> tuple[DetectionDataset, list[Problem]]
 
 
 def _image_folder(request: Request, part: str) -> Path:
-    roots = [request.images] if request.images else [request.path.parent, *request.path.parent.parents[:2]]
+    above = request.path.absolute().parents  # of a name alone, the folders above are not in it
+    roots = [request.images] if request.images else list(above[:3])
     places = [root / inner for root in roots for inner in (f"leftImg8bit/{part}", part)]
     return next((place for place in places if place.is_dir()), places[0] if not request.images else request.images)
 
@@ -74,11 +75,11 @@ def _read_cell(gathering: Gathering, cell: Any, number: int, folder: Path, reque
         message = f"image {city_name!r:.40}/{image_name!r:.80} leads out of the image folder {folder}"
         gathering.refuse("image-outside-folder", place, message)
         return
-    gathering.add_image(number, image, f"{place} ({image_name})")
     if table is None or (table.size and (table.ndim != 2 or table.shape[1] != _COLUMNS)):
         shape = "no numbers" if table is None else f"shape {table.shape}"
         gathering.refuse("box-malformed", place, f"{fields[2]} has {shape}, expected {_COLUMNS} columns")
-        return
+        return  # without its boxes, the image would count as one without people
+    gathering.add_image(number, image, f"{place} ({image_name})")
     table = table.reshape(-1, _COLUMNS)
     known = np.isin(table[:, 0], _CLASSES)
     for row in np.flatnonzero(~known).tolist():

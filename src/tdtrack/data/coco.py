@@ -14,13 +14,15 @@ import numpy as np
 from tdtrack.data.checks import check_boxes
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns
 from tdtrack.data.images import ImageFault, probe_images
-from tdtrack.data.reading import LightRecords, Request, path_inside
+from tdtrack.data.reading import LightRecords, Request, is_there, path_inside
 from tdtrack.errors import DataError, OutputError
 from tdtrack.files import atomic_write, reason_of
 from tdtrack.types import IntArray
 
 __all__ = ["read_coco", "write_coco"]
 
+_MARKS = ("iscrowd", "ignore")
+_LOOKED_FOR = 20  # images; the first may be missing where others are there
 _COMMON_NAMES = {"annotations", "_annotations.coco", "instances_default"}  # names that every data set's file has
 
 
@@ -31,7 +33,8 @@ def read_coco(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     that reaches over the border of its image is cut there. Segmentations and key points are passed over.
 
     Args:
-        request: the JSON file, and the folder its file names are relative to: by default ``images`` beside it, or its own.
+        request: the JSON file, and the folder its file names are relative to: by default ``images`` beside it, or its own,
+            whichever has the first of the images.
 
     Returns:
         The images in order of id, with or without boxes, and all problems.
@@ -39,8 +42,7 @@ def read_coco(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     Raises:
         DataError: the file is no COCO data set.
     """
-    folder = request.images or _default_images(request.path)
-    return _read(request.path, folder, decode=request.decode)
+    return _read(request.path, request.images, decode=request.decode)
 
 
 def write_coco(
@@ -96,10 +98,13 @@ def write_coco(
         file.write("\n")
 
 
-def _default_images(annotations: Path | str) -> Path:
-    """Return where the images of a COCO file are when no one says: ``images`` beside it, or else its own folder."""
-    beside = Path(annotations).parent / "images"
-    return beside if beside.is_dir() else Path(annotations).parent
+def _default_images(annotations: Path, records: list[Any]) -> Path:
+    """Return where the images of a COCO file are when no one says: ``images`` beside it, or its own folder."""
+    beside = annotations.parent / "images"
+    folders = [beside, annotations.parent] if beside.is_dir() else [annotations.parent]
+    names = [record.get("file_name") for record in records[:_LOOKED_FOR] if isinstance(record, dict)]
+    places = ((folder, path_inside(folder, name)) for name in names if isinstance(name, str) for folder in folders)
+    return next((folder for folder, place in places if place is not None and is_there(place)), folders[0])
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -119,17 +124,19 @@ class _ImageRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Boxes:
-    """The annotations whose record is well formed, as columns."""
+    """The annotations whose record is well formed, as columns, and the images that have others."""
 
     annotation_id: IntArray
     image_id: IntArray
     class_id: IntArray
     tlwh: np.ndarray[Any, np.dtype[np.float64]]
     ignore: np.ndarray[Any, np.dtype[np.bool_]]
+    refused_on: set[int]
 
 
-def _read(path: Path, folder: Path, *, decode: bool) -> tuple[DetectionDataset, list[Problem]]:
+def _read(path: Path, images_dir: Path | None, *, decode: bool) -> tuple[DetectionDataset, list[Problem]]:
     content = _load_json(path)
+    folder = images_dir or _default_images(path, content["images"])
     problems: list[Problem] = []
     class_of, classes = _read_categories(path, content["categories"], problems)
     records = _read_images(path, folder, content["images"], problems)
@@ -141,6 +148,8 @@ def _read(path: Path, folder: Path, *, decode: bool) -> tuple[DetectionDataset, 
         where = f"{path}: annotation {boxes.annotation_id[index]}"
         problems.append(Problem("annotation-without-image", where, message, dropped=True))
 
+    unread = boxes.refused_on - set(boxes.image_id.tolist())  # without a box they would count as images without objects
+    sizes[[record.image_id in unread for record in records]] = 0
     on_image = np.flatnonzero((row >= 0) & np.all(sizes[row] > 0, axis=1)) if records else row[:0]
     checked = check_boxes(boxes.tlwh[on_image], sizes[row[on_image]])
     for index in checked.worth_saying.tolist():
@@ -181,9 +190,11 @@ def _find_images(
     """Return the ``(len(records), 2)`` width and height of each image file, zeros where it cannot be used."""
     sizes = np.zeros((len(records), 2), np.int64)
     found = probe_images([folder / record.file_name for record in records], [record.size for record in records], decode=decode)
+    nowhere = all(isinstance(outcome, ImageFault) and outcome.kind == "image-missing" for outcome in found)
+    hint = ", nor does any other; pass the folder that the file names are relative to with --images" if nowhere else ""
     for index, (record, outcome) in enumerate(zip(records, found)):
         if isinstance(outcome, ImageFault):
-            message = f"{outcome.message} (it has {num_boxes[index]} boxes)"
+            message = f"{outcome.message}{hint} (it has {num_boxes[index]} boxes)"
             problems.append(Problem(outcome.kind, f"{path}: image {record.image_id}", message, dropped=True))
         else:
             sizes[index] = outcome
@@ -282,6 +293,7 @@ def _read_annotations(path: Path, records: list[Any], class_of: dict[int, int], 
     boxes: list[tuple[float, float, float, float]] = []
     ignores: list[bool] = []
     seen: set[int] = set()
+    refused_on: set[int] = set()
     for position, record in enumerate(records):
         annotation_id = _integer(record.get("id")) if isinstance(record, dict) else None
         if annotation_id is None:
@@ -291,22 +303,25 @@ def _read_annotations(path: Path, records: list[Any], class_of: dict[int, int], 
         image_id = _integer(record.get("image_id"))
         class_id = class_of.get(record["category_id"]) if isinstance(record.get("category_id"), int | float) else None
         box = _box(record.get("bbox"))
-        if image_id is None or class_id is None or box is None or annotation_id in seen:
+        marks = [_mark(record.get(name)) for name in _MARKS]
+        if image_id is None or class_id is None or box is None or None in marks or annotation_id in seen:
             kind, message = _fault(record, image_id, class_id, box)
             problems.append(Problem(kind, f"{path}: annotation {annotation_id}", message, dropped=True))
+            refused_on |= set() if image_id is None else {image_id}
             continue
         seen.add(annotation_id)
         ids.append(annotation_id)
         image_ids.append(image_id)
         class_ids.append(class_id)
         boxes.append(box)
-        ignores.append(bool(record.get("iscrowd")) or bool(record.get("ignore")))
+        ignores.append(any(marks))
     return _Boxes(
         np.array(ids, np.int64),
         np.array(image_ids, np.int64),
         np.array(class_ids, np.int64),
         np.array(boxes, np.float64).reshape(-1, 4),
         np.array(ignores, np.bool_),
+        refused_on,
     )
 
 
@@ -318,6 +333,9 @@ def _fault(record: dict[str, Any], image_id: int | None, class_id: int | None, b
         return "unknown-category", f"category {_short(record.get('category_id'))} is not in the list of categories"
     if box is None:
         return "box-malformed", f"bbox {_short(record.get('bbox'))} is not four numbers (left, top, width, height)"
+    for name in _MARKS:
+        if _mark(record.get(name)) is None:
+            return "annotation-malformed", f"{name} {_short(record[name])} is neither 0 nor 1"
     return "duplicate-annotation-id", "the id is used twice, so the second box cannot be told from the first"
 
 
@@ -340,6 +358,11 @@ def _box(value: object) -> tuple[float, float, float, float] | None:
     except OverflowError:  # JSON has whole numbers of any length
         return math.inf, math.inf, math.inf, math.inf
     return left, top, width, height
+
+
+def _mark(value: object) -> bool | None:
+    """Return a mark, unset where it is missing or null; ``None`` for anything but 0, 1, false and true."""
+    return bool(value) if value is None or (isinstance(value, int | float) and value in (0, 1)) else None
 
 
 def _short(value: object) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from tdtrack.data.dataset import DetectionDataset, Problem
 from tdtrack.data.mat import cells, load_mat, numbers, text
 from tdtrack.data.reading import Gathering, Request, path_inside
+from tdtrack.errors import DataError
 
 __all__ = ["read_cuhk_sysu"]
 
@@ -46,7 +47,10 @@ def read_cuhk_sysu(request: Request) -> tuple[DetectionDataset, list[Problem]]:
 
 
 def _pool(path: Path) -> set[str]:
-    return {name for cell in cells(load_mat(path, "pool")[1]) if (name := text(cell)) is not None}
+    names = [text(cell) for cell in cells(load_mat(path, "pool")[1])]
+    if not names or None in names:
+        raise DataError(f"{path}: pool is not a cell of image names, so train and test cannot be told apart; fetch it again")
+    return {name for name in names if name is not None}
 
 
 def _read_image(gathering: Gathering, record: Any, place: str, number: int, folder: Path, split: str, pool: set[str]) -> None:
@@ -61,10 +65,14 @@ def _read_image(gathering: Gathering, record: Any, place: str, number: int, fold
         gathering.refuse("image-outside-folder", place, f"imname {name!r:.80} leads out of the image folder {folder}")
         return
     place = f"{place} ({name})"
+    boxes = record.get("box")
+    if not isinstance(boxes, list) and not (isinstance(boxes, np.ndarray) and boxes.size == 0):
+        gathering.refuse("image-malformed", place, "box is missing or no struct array")
+        return
     gathering.add_image(number, image, place)
     kept: list[int] = []
     sides = []
-    for position, box in enumerate(cells(record.get("box")), start=1):
+    for position, box in enumerate(cells(boxes), start=1):
         given = numbers(box.get("idlocate")) if isinstance(box, dict) else None
         if given is None or given.size != 4:
             gathering.refuse(

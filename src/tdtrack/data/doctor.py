@@ -14,7 +14,7 @@ from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.data.dataset import DetectionDataset, Problem
 from tdtrack.data.formats import FORMATS
 from tdtrack.data.load import inspect_dataset
-from tdtrack.data.mot import DISTRACTORS, PEDESTRIAN, UNKNOWN_CLASS, MotSequence, find_sequences
+from tdtrack.data.mot import BACKGROUND, MotSequence, find_sequences
 from tdtrack.data.store import EmbeddingStore
 from tdtrack.errors import DataError
 
@@ -207,7 +207,7 @@ def _ground_truth_facts(sequence: MotSequence, problems: list[Problem]) -> dict[
         problems.append(Problem("identity-twice", f"{sequence.ground_truth_file}:{rows.line[row]}", message, dropped=False))
     facts = {"boxes in gt": len(rows), "identities": len(np.unique(rows.track_id))}
     left_out = {
-        "on vehicles and occluders, left out": ~np.isin(rows.class_id, (PEDESTRIAN, UNKNOWN_CLASS, *DISTRACTORS)),
+        "on vehicles and occluders, left out": np.isin(rows.class_id, BACKGROUND),
         "in frames without an image": ~np.isin(rows.frame_index, sequence.frame_index),
     }
     return facts | {what: int(mask.sum()) for what, mask in left_out.items() if mask.any()}

@@ -17,7 +17,7 @@ from tdtrack.data.cuhk_sysu import read_cuhk_sysu
 from tdtrack.data.dataset import DetectionDataset, Problem
 from tdtrack.data.eth import read_eth
 from tdtrack.data.jde import LABEL_FOLDER, find_label_folders, label_of, read_jde
-from tdtrack.data.mot import read_mot
+from tdtrack.data.mot import find_sequence_folders, read_mot
 from tdtrack.data.prw import read_prw
 from tdtrack.data.reading import IMAGE_SUFFIXES, Request, path_inside
 from tdtrack.data.visdrone import read_visdrone
@@ -76,8 +76,8 @@ FORMATS: dict[DataFormat, Format] = {
     "coco": Format("COCO", "a .json file", lambda path: path.is_file() and path.suffix.lower() == ".json", read_coco),
     "mot": Format(
         "MOT",
-        "seqinfo.ini in the folder or one below it",
-        lambda path: (path / "seqinfo.ini").is_file() or any(path.glob("*/seqinfo.ini")),
+        "seqinfo.ini (or img1/ and gt/) in the folder or one below it",
+        lambda path: bool(find_sequence_folders(path)),
         read_mot,
         splits=tuple(sequence_sets()),
         own_images=True,

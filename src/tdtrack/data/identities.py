@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 from tdtrack.errors import DataError
@@ -37,7 +38,8 @@ def read_identities(path: Path | str) -> dict[int, int]:
         Identity by annotation id.
 
     Raises:
-        DataError: the file cannot be read, its lists do not pair up, or hold anything but whole numbers from 0 on.
+        DataError: the file cannot be read, its lists do not pair up, a box is listed twice, or a number is not a whole one of
+            64 bits, identities from 0.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -49,12 +51,17 @@ def read_identities(path: Path | str) -> dict[int, int]:
         raise DataError(
             f"{path}: is not a file of identities ({error!r}); it needs two lists of one length, annotation_id and identity"
         ) from error
-    bad = next((key for key, value in pairs.items() if type(key) is not int or type(value) is not int or value < 0), None)
+    bad = next((key for key, value in pairs.items() if not _is_id(key, -(2**63)) or not _is_id(value, 0)), None)
     if bad is not None:
         raise DataError(
-            f"{path}: annotation {bad!r} has identity {pairs[bad]!r}; both must be whole numbers, identities from 0"
+            f"{path}: annotation {bad!r:.80} has identity {pairs[bad]!r:.80}; both must be whole numbers below 2**63, "
+            "identities from 0"
         )
     if len(pairs) < len(boxes):
-        twice = next(box for box in boxes if boxes.count(box) > 1)
+        ((twice, _),) = Counter(boxes).most_common(1)
         raise DataError(f"{path}: annotation {twice} is listed twice; list every box once")
     return pairs
+
+
+def _is_id(value: object, least: int) -> bool:
+    return type(value) is int and least <= value < 2**63

@@ -7,7 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from tdtrack.data.dataset import DetectionDataset, Problem
-from tdtrack.data.reading import Gathering, ImageFinder, Request, is_there, path_inside, read_label_rows, read_text_lines
+from tdtrack.data.reading import (
+    Gathering,
+    ImageFinder,
+    Request,
+    is_there,
+    list_deep,
+    path_inside,
+    read_label_rows,
+    read_text_lines,
+)
 from tdtrack.errors import DataError
 
 __all__ = ["LABEL_FOLDER", "find_label_folders", "label_of", "read_jde"]
@@ -38,7 +47,7 @@ def read_jde(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     """
     path = request.path
     gathering = Gathering(relative=True, lines=True)
-    pairs = _listed(request, gathering) if path.is_file() else _labelled(path)
+    pairs = _listed(request, gathering) if path.is_file() else _labelled(path, gathering)
     for number, (image, label) in enumerate(pairs, start=1):
         gathering.add_image(number, image, str(label))
         if not is_there(label):
@@ -69,15 +78,15 @@ def label_of(image: Path, root: Path, folder: str) -> Path:
     return root.joinpath(*parts, f"{image.stem}.txt")
 
 
-def _labelled(path: Path) -> list[tuple[Path, Path]]:
+def _labelled(path: Path, gathering: Gathering) -> list[tuple[Path, Path]]:
     folders = find_label_folders(path)
     if not folders:
         raise DataError(f"{path}: no {LABEL_FOLDER} folder here or up to three folders down")
-    finder = ImageFinder()
+    finder = ImageFinder(gathering)
     return [
         (finder.find(folder.parent / "images" / label.relative_to(folder).parent, label.stem), label)
         for folder in folders
-        for label in sorted(folder.rglob("*.txt"))
+        for label in list_deep(folder, (".txt",))
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tdtrack.benchmarks import sequence_sets
+from tdtrack.benchmarks import known_sequence, scene_of, sequence_sets
 from tdtrack.data.checks import check_boxes
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset, Problem, images_from_columns
 from tdtrack.data.images import ImageFault, probe_images
@@ -24,6 +24,7 @@ __all__ = [
     "MotRows",
     "MotSequence",
     "SequenceInfo",
+    "find_sequence_folders",
     "find_sequences",
     "read_mot",
     "read_mot_rows",
@@ -35,15 +36,17 @@ PEDESTRIAN = 1
 UNKNOWN_CLASS = -1
 DISTRACTORS = (2, 7, 8, 12, 13)
 """People that MOTChallenge does not want tracked: on vehicles, standing still, pictured, mirrored, in a crowd."""
+BACKGROUND = (3, 4, 5, 6, 9, 10, 11)
+"""Cars, bicycles, motorbikes, other vehicles, and three kinds of occluders."""
+CLASSES = (UNKNOWN_CLASS, PEDESTRIAN, *DISTRACTORS, *BACKGROUND)
 
-_COPIES = re.compile(r"(MOT17-\d+)-(DPM|FRCNN|SDP)")  # MOT17 ships every scene three times, once per detector
 _IMAGE_ID_STEP = MAX_RECORDS + 1
 _ANNOTATION_ID_STEP = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceInfo:
-    """What ``seqinfo.ini`` says.
+    """What ``seqinfo.ini`` says, or what is known of a sequence of MOTChallenge without one.
 
     Attributes:
         name: of the sequence.
@@ -70,7 +73,7 @@ class MotSequence:
 
     Attributes:
         folder: the sequence's folder.
-        info: what its ``seqinfo.ini`` says.
+        info: its description.
         frames: the frame images that exist, in order; a part of the sequence, or none, is normal.
     """
 
@@ -153,7 +156,7 @@ def read_sequence_info(path: Path | str) -> SequenceInfo:
         width=int(positive("imWidth", whole=True)),
         height=int(positive("imHeight", whole=True)),
         image_dir=image_dir,
-        image_ext=section.get("imExt", "").strip() or ".jpg",
+        image_ext=f".{section.get('imExt', '').strip().removeprefix('.') or 'jpg'}",
     )
 
 
@@ -161,24 +164,76 @@ def read_sequence(folder: Path | str) -> MotSequence:
     """Read the description of one sequence and list its frames.
 
     Args:
-        folder: holds ``seqinfo.ini`` and, usually, the frames in ``img1`` as ``000001.jpg`` and so on.
+        folder: holds ``seqinfo.ini`` and, usually, the frames in ``img1`` as ``000001.jpg`` and so on. Without ``seqinfo.ini``,
+            as MOT15 is published, a sequence of MOTChallenge is known by the folder's name; its size is the first frame's.
 
     Raises:
-        DataError: ``seqinfo.ini`` is missing or wrong, or a frame's file name is not a number of its own.
+        DataError: ``seqinfo.ini`` is wrong, or missing where it is needed, or a frame's file name is not a number of its own.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder")
-    info = read_sequence_info(folder / "seqinfo.ini")
+    if (folder / "seqinfo.ini").exists() or not (folder / "img1").is_dir():
+        info = read_sequence_info(folder / "seqinfo.ini")
+        return MotSequence(folder, info, _list_frames(folder / info.image_dir, info.image_ext))
+    frames = _list_frames(folder / "img1", ".jpg")
+    return MotSequence(folder, _published_info(folder, frames), frames)
+
+
+def _list_frames(folder: Path, suffix: str) -> tuple[Path, ...]:
+    """Return the frames in a folder, in order; none where there is no folder."""
     frames: list[Path] = []
-    if is_there(folder / info.image_dir) and (folder / info.image_dir).is_dir():
-        entries = (folder / info.image_dir).iterdir()
-        frames = [path for path in entries if path.suffix.lower() == info.image_ext.lower() and not path.name.startswith(".")]
+    if is_there(folder) and folder.is_dir():
+        entries = folder.iterdir()
+        frames = [path for path in entries if path.suffix.lower() == suffix.lower() and not path.name.startswith(".")]
     frames.sort(key=_frame_number)
     for path, following in pairwise(frames):
         if _frame_number(path) == _frame_number(following):
             raise DataError(f"{following}: this is frame {_frame_number(path)}, and so is {path.name}; remove one of them")
-    return MotSequence(folder, info, tuple(frames))
+    return tuple(frames)
+
+
+def _published_info(folder: Path, frames: tuple[Path, ...]) -> SequenceInfo:
+    """Describe a sequence that comes without ``seqinfo.ini``.
+
+    Raises:
+        DataError: its name is not one of MOTChallenge's, or its first frame cannot be read; says what to write.
+    """
+    name = folder.absolute().name
+    known = known_sequence(name)
+    write = (
+        f"write {folder / 'seqinfo.ini'} with the lines [Sequence], frameRate=(frames per second), "
+        "seqLength=(number of frames), imWidth=(pixels) and imHeight=(pixels)"
+    )
+    if known is None:
+        raise DataError(f"{folder}: there is no seqinfo.ini, and {name} is no sequence of MOTChallenge; {write}")
+    if not frames:
+        raise DataError(f"{folder}: there is no seqinfo.ini, and no .jpg image in img1 to tell the size by; {write}")
+    (size,) = probe_images(frames[:1], [None])
+    if isinstance(size, ImageFault):
+        raise DataError(f"{folder}: there is no seqinfo.ini, and {size.message}; mend the image, or {write}")
+    length, frame_rate = known
+    return SequenceInfo(name, frame_rate, length, *size)
+
+
+def find_sequence_folders(folder: Path) -> list[Path]:
+    """Return the sequences of a folder without reading them: itself, or else those directly in it, by name.
+
+    A sequence is told by its ``seqinfo.ini``; where there is none, by ``img1`` and the name of a sequence of
+    MOTChallenge, or ``img1`` beside ``gt`` or ``det``.
+    """
+    if _is_sequence(folder):
+        return [folder]
+    return sorted(
+        {path.parent for sign in ("seqinfo.ini", "img1") for path in folder.glob(f"*/{sign}") if _is_sequence(path.parent)}
+    )
+
+
+def _is_sequence(folder: Path) -> bool:
+    if (folder / "seqinfo.ini").is_file():
+        return True
+    named = known_sequence(folder.absolute().name) is not None
+    return (folder / "img1").is_dir() and (named or (folder / "gt").is_dir() or (folder / "det").is_dir())
 
 
 def find_sequences(folder: Path | str) -> list[MotSequence]:
@@ -196,11 +251,11 @@ def find_sequences(folder: Path | str) -> list[MotSequence]:
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: there is no such folder")
-    if (folder / "seqinfo.ini").is_file():
-        return [read_sequence(folder)]
-    found = sorted(path.parent for path in folder.glob("*/seqinfo.ini"))
+    found = find_sequence_folders(folder)
     if not found:
-        raise DataError(f"{folder}: no MOT sequence here: neither this folder nor one directly in it holds a seqinfo.ini")
+        raise DataError(
+            f"{folder}: no MOT sequence here: neither this folder nor one directly in it holds seqinfo.ini (or img1/ and gt/)"
+        )
     return [read_sequence(path) for path in found]
 
 
@@ -215,7 +270,7 @@ def read_mot(request: Request) -> tuple[DetectionDataset, list[Problem]]:
 
     Flagged pedestrians, and flagged boxes of files without classes (MOT15), are objects. Pedestrians without a flag and the
     challenge's distractor classes are ignore regions. Vehicles and occluders are background and left out. Boxes are cut at
-    the border of the frame. Of MOT17's three copies of a scene only the first is read.
+    the border of the frame. Of MOT17's three copies of a scene only the first that has frames and ground truth is read.
 
     Args:
         request: one sequence or a folder of them; as split a named set of sequences, for instance ``MOT15-val``.
@@ -234,20 +289,23 @@ def read_mot(request: Request) -> tuple[DetectionDataset, list[Problem]]:
 def _read(folder: Path, split: str, *, decode: bool) -> tuple[DetectionDataset, list[Problem]]:
     problems: list[Problem] = []
     images: list[AnnotatedImage] = []
-    scenes: dict[str, str] = {}
+    scenes: dict[str, MotSequence] = {}
     sequences = find_sequences(folder)
     wanted = sequence_sets()[split] if split else tuple(sequence.folder.name for sequence in sequences)
     if missing := sorted(set(wanted) - {sequence.folder.name for sequence in sequences}):
         raise DataError(f"{folder}: {', '.join(missing)} of {split} are not here; name the folder that holds all of {split}")
     if not any(sequence.frames for sequence in sequences):
         raise DataError(f"{folder}: the data set has no images; a sequence keeps its frames in img1/000001.jpg and so on")
+    for sequence in sequences:
+        if sequence.folder.name in wanted:
+            scene = scene_of(sequence.folder.name)
+            scenes[scene] = max(scenes.get(scene, sequence), sequence, key=_completeness)  # the first of the best
     for number, sequence in enumerate(sequences, start=1):
         if sequence.folder.name not in wanted:
             continue
-        copy = _COPIES.fullmatch(sequence.info.name)
-        first = scenes.setdefault(copy[1] if copy else sequence.folder.name, sequence.info.name)
-        if first != sequence.info.name:
-            message = f"shows the same frames as {first}, which is used"
+        used = scenes[scene_of(sequence.folder.name)]
+        if used is not sequence and used.frames:
+            message = f"shows the same scene as {used.folder.name}, which is used"
             problems.append(Problem("scene-twice", str(sequence.folder), message, dropped=False))
             continue
         images.extend(_read_frames(sequence, number, problems, decode=decode))
@@ -256,15 +314,30 @@ def _read(folder: Path, split: str, *, decode: bool) -> tuple[DetectionDataset, 
     return DetectionDataset(name, ("person",), tuple(images), "", f"MOT ground truth of {names}"), problems
 
 
+def _completeness(sequence: MotSequence) -> tuple[bool, bool]:
+    """Tell what a copy of a scene has: many keep the frames in one copy only."""
+    return bool(sequence.frames), sequence.ground_truth_file.is_file()
+
+
 def _read_frames(sequence: MotSequence, number: int, problems: list[Problem], *, decode: bool) -> tuple[AnnotatedImage, ...]:
     """Return the frames of one sequence, in order; ``number`` makes ids unique among the sequences."""
     rows = sequence.ground_truth()
     info, file = sequence.info, sequence.ground_truth_file
+    if len(rows) and not sequence.frames:
+        message = f"gt.txt has {len(rows)} boxes but {info.image_dir} no {info.image_ext} image: add the frames, or mend imExt"
+        problems.append(Problem("image-missing", str(sequence.folder), message, dropped=True))
+        return ()
     for row in np.flatnonzero(rows.frame_index >= info.length).tolist():
         message = f"frame {rows.frame_index[row] + 1} lies beyond the {info.length} frames of the sequence"
         problems.append(Problem("frame-beyond-end", f"{file}:{rows.line[row]}", message, dropped=True))
 
     found = probe_images(sequence.frames, [(info.width, info.height)] * len(sequence.frames), decode=decode)
+    known = np.isin(rows.class_id, CLASSES)
+    for row in np.flatnonzero(~known).tolist():
+        message = f"class {rows.class_id[row]} is not one of MOTChallenge's 1 to 13"
+        problems.append(Problem("unknown-class", f"{file}:{rows.line[row]}", message, dropped=True))
+    unread = set(rows.frame_index[~known].tolist()) - set(rows.frame_index[known].tolist())
+
     frames: list[tuple[int, Path, int, int]] = []
     image_row = np.full(info.length, -1, np.int64)
     for path, index, outcome in zip(sequence.frames, sequence.frame_index.tolist(), found):
@@ -273,7 +346,7 @@ def _read_frames(sequence: MotSequence, number: int, problems: list[Problem], *,
         elif index >= info.length:
             message = f"lies beyond the {info.length} frames of the sequence"
             problems.append(Problem("frame-beyond-end", str(path), message, dropped=True))
-        else:
+        elif index not in unread:
             image_row[index] = len(frames)
             frames.append((number * _IMAGE_ID_STEP + index + 1, path, info.width, info.height))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tdtrack.data.dataset import DetectionDataset, Problem
 from tdtrack.data.mat import cells, load_mat, numbers, text
@@ -47,8 +48,10 @@ def read_prw(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     folder = request.images or root / "frames"
     for name in wanted:
         number, file = numbered[name]
-        gathering.add_image(number, folder / name, str(file))
-        _read_boxes(gathering, file)
+        table = _read_table(gathering, file)
+        if table is not None:  # without its boxes, the image would count as one without people
+            gathering.add_image(number, folder / name, str(file))
+            gathering.add_boxes(np.arange(1, len(table) + 1), table[:, 1:])
     return gathering.finish(f"prw-{split}", ("person",), f"PRW, {split} frames", decode=request.decode)
 
 
@@ -65,15 +68,15 @@ def _split_names(root: Path, split: str, known: dict[str, tuple[int, Path]], gat
     return names
 
 
-def _read_boxes(gathering: Gathering, file: Path) -> None:
+def _read_table(gathering: Gathering, file: Path) -> NDArray[np.float64] | None:
+    """Return the rows of a frame; ``None`` where they cannot be read, which is noted."""
     try:
         table = numbers(load_mat(file, *_VARIABLES)[1])
     except DataError as error:
         gathering.refuse("labels-unreadable", str(file), str(error).removeprefix(f"{file}: "))
-        return
+        return None
     if table is None or (table.size and (table.ndim != 2 or table.shape[1] != _COLUMNS)):
         shape = "no numbers" if table is None else f"shape {table.shape}"
         gathering.refuse("box-malformed", str(file), f"{shape}; expected {_COLUMNS} columns: id, left, top, width, height")
-        return
-    table = table.reshape(-1, _COLUMNS)
-    gathering.add_boxes(np.arange(1, len(table) + 1), table[:, 1:])
+        return None
+    return table.reshape(-1, _COLUMNS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ __all__ = [
     "LightRecords",
     "Request",
     "is_there",
+    "list_deep",
     "list_images",
     "path_inside",
     "read_label_rows",
@@ -37,7 +39,7 @@ __all__ = [
     "refuse_crowd",
 ]
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 """Endings that make a file an image, in any case, where a layout does not name its own."""
 
 MAX_RECORDS = 999_999
@@ -91,6 +93,7 @@ class Gathering:
     relative: bool = False
     lines: bool = False
     problems: list[Problem] = field(default_factory=list)
+    _told: int = 0
     _images: list[_Image] = field(default_factory=list)
     _image_row: list[IntArray] = field(default_factory=list)
     _record: list[IntArray] = field(default_factory=list)
@@ -115,6 +118,7 @@ class Gathering:
             place: what to call its annotations in messages: a file, or a file and the image in it.
             size: width and height the file should have; ``None`` takes any.
         """
+        self._told = len(self.problems)
         self._images.append(_Image(image_id, path, place, size))
 
     def add_boxes(
@@ -124,7 +128,7 @@ class Gathering:
         class_id: IntArray | None = None,
         ignore: BoolArray | None = None,
     ) -> None:
-        """Add boxes of the image that was added last.
+        """Add boxes of the image that was added last; where all it had were refused, it goes too: it is not known to be empty.
 
         Args:
             record: ``(n,)`` line or number of each box, from 1, unique within the image.
@@ -134,9 +138,12 @@ class Gathering:
         """
         count = len(record)
         if not count:
+            if any(problem.dropped for problem in self.problems[self._told :]):
+                self._images.pop()
             return
         if max(record) > MAX_RECORDS:
             self.refuse("too-many-boxes", self._images[-1].place, f"{max(record)} boxes; one image may have {MAX_RECORDS}")
+            self._images.pop()
             return
         self._image_row.append(np.full(count, len(self._images) - 1, np.int64))
         self._record.append(np.asarray(record, np.int64))
@@ -296,23 +303,57 @@ class LightRecords:
 class ImageFinder:
     """Finds images by folder and stem; each folder is listed once."""
 
-    def __init__(self) -> None:
-        """Begin without any listing."""
-        self._listings: dict[Path, dict[str, Path]] = {}
+    def __init__(self, gathering: Gathering) -> None:
+        """Begin without any listing.
+
+        Args:
+            gathering: told of images that share their stem, and so their labels.
+        """
+        self._gathering = gathering
+        self._listings: dict[Path, dict[str, list[Path]]] = {}
 
     def find(self, folder: Path, stem: str) -> Path:
         """Return the image of that stem, or where it would be as ``.jpg``."""
         if folder not in self._listings:
-            self._listings[folder] = {path.stem: path for path in list_images(folder)}
-        return self._listings[folder].get(stem, folder / f"{stem}.jpg")
+            self._listings[folder] = {}
+            for path in list_images(folder):
+                self._listings[folder].setdefault(path.stem, []).append(path)
+        *others, image = self._listings[folder].get(stem, [folder / f"{stem}.jpg"])
+        for other in others:
+            self._gathering.remark("labels-shared", str(other), f"shares its labels with {image.name}, which is used")
+        return image
 
 
-def list_images(folder: Path, *, deep: bool = False) -> list[Path]:
-    """Return the images in a folder, in order of name; ``deep`` looks into its sub-folders too."""
+def list_images(folder: Path) -> list[Path]:
+    """Return the images in a folder, in order of name."""
     if not folder.is_dir():
         return []
-    entries = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(path for path in entries if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if _is_seen(path, IMAGE_SUFFIXES))
+
+
+def list_deep(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Return the files of some endings in a folder and all below it, in order of path; none where there is no folder.
+
+    Links to folders are followed. A folder is entered once, by its own path rather than by a link, so links may make a loop.
+    """
+    entered: set[Path] = set()
+    waiting = [folder]
+    found: list[Path] = []
+    for top in waiting:  # which grows: links wait until every folder of its own has been entered
+        for name, folders, files in os.walk(top):
+            place = Path(name)
+            folders.sort()
+            if (real := place.resolve()) in entered:
+                folders.clear()
+                continue
+            entered.add(real)
+            waiting += [path for path in map(place.joinpath, folders) if path.is_symlink()]
+            found += [path for path in map(place.joinpath, files) if _is_seen(path, suffixes)]
+    return sorted(found)
+
+
+def _is_seen(path: Path, suffixes: Sequence[str]) -> bool:
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")
 
 
 def read_text_lines(path: Path, what: str) -> list[str]:

@@ -59,7 +59,7 @@ def read_visdrone(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     videos = (root / "sequences").is_dir()
     folder = request.images or root / ("sequences" if videos else "images")
     gathering = Gathering(lines=True)
-    finder = ImageFinder()
+    finder = ImageFinder(gathering)
     for number, file in enumerate(files, start=1):
         if videos:
             _read_video(gathering, file, number, folder / file.stem)

@@ -11,7 +11,16 @@ import yaml
 
 from tdtrack.data.dataset import DetectionDataset, Problem
 from tdtrack.data.jde import label_of
-from tdtrack.data.reading import Gathering, Request, is_there, list_images, path_inside, read_label_rows, read_text_lines
+from tdtrack.data.reading import (
+    IMAGE_SUFFIXES,
+    Gathering,
+    Request,
+    is_there,
+    list_deep,
+    path_inside,
+    read_label_rows,
+    read_text_lines,
+)
 from tdtrack.errors import DataError
 
 __all__ = ["find_yaml", "read_yolo"]
@@ -55,8 +64,11 @@ def read_yolo(request: Request) -> tuple[DetectionDataset, list[Problem]]:
         {image for entry in description.entries for image in _images_of(entry, description.root, request, gathering)}
     )
     unlabelled = 0
+    image_of: dict[Path, Path] = {}
     for number, image in enumerate(images, start=1):
         label = label_of(image, description.root, "labels")
+        if (other := image_of.setdefault(label, image)) is not image:
+            gathering.remark("labels-shared", str(image), f"shares its labels with {other.name}; both are used")
         gathering.add_image(number, image, str(label))
         if not is_there(label):
             unlabelled += 1
@@ -148,12 +160,15 @@ def _root(path: Path, given: object) -> Path:
 
 def _images_of(entry: str, root: Path, request: Request, gathering: Gathering) -> list[Path]:
     # Roboflow writes ../train/images for a folder that lies beside the description.
-    place = path_inside(root, entry) or path_inside(root, entry.removeprefix("../")) or _absolute_inside(root, entry)
+    here = root if entry in (".", "./") else None
+    place = here or path_inside(root, entry) or path_inside(root, entry.removeprefix("../")) or _absolute_inside(root, entry)
     if place is None or not is_there(place):
         why = "leads out of" if place is None else "does not exist in"
         raise DataError(f"{request.path}: {entry!r:.80} {why} {root}; pass the folder it is in with --images")
     if place.is_dir():
-        return list_images(place, deep=True)
+        images = list_deep(place, IMAGE_SUFFIXES)
+        _remark_strangers(place, root, images, gathering)
+        return images
     images = []
     for number, line in enumerate(read_text_lines(place, "a list of images"), start=1):
         name = line.strip()
@@ -166,6 +181,17 @@ def _images_of(entry: str, root: Path, request: Request, gathering: Gathering) -
         else:
             images.append(image)
     return images
+
+
+def _remark_strangers(folder: Path, root: Path, images: list[Path], gathering: Gathering) -> None:
+    """Say which label files of a folder of images belong to none of them."""
+    labels = label_of(folder / "any", root, "labels").parent
+    if labels == folder:  # what lies beside images may be any text
+        return
+    known = {label_of(image, root, "labels") for image in images}
+    if strangers := [label for label in list_deep(labels, (".txt",)) if label not in known and label.name != "classes.txt"]:
+        message = f"{len(strangers)} label files have no image in {folder}, first {strangers[0].relative_to(labels)}"
+        gathering.remark("labels-without-image", str(labels), message)
 
 
 def _absolute_inside(root: Path, name: str) -> Path | None:

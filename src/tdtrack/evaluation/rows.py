@@ -17,6 +17,9 @@ __all__ = ["Rows", "is_mot_text", "parse_rows", "read_rows"]
 
 _FRAME, _ID, _WIDTH, _HEIGHT, _FLAG, _CLASS = 0, 1, 4, 5, 6, 7
 _MIN_COLUMNS = 6
+_EXACT = 2.0**53  # from here on float64 skips whole numbers, and ids would merge
+# float() reads 1_0, Arabic digits and blanks such as a form feed; no other program does.
+_FOREIGN = re.compile(r"[^\t\n\r -~]|_|\r(?!\n|\Z)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,10 +97,18 @@ def parse_rows(path: str, text: str) -> Rows:
         Its rows; none for an empty text.
 
     Raises:
-        DataError: a line has too few or other columns than the first, a field that is no finite number, a frame or id that is
-            no whole number, a frame below 1, a negative id or side, or an id that the frame already has.
+        DataError: a line has too few or other columns than the first, a field that is no finite number between -2**53 and
+            2**53 in ASCII digits, a frame or id that is no whole number, a frame below 1, a negative id or side, or an id that
+            the frame already has.
     """
-    numbered = [(number, fields) for number, line in enumerate(text.splitlines(), start=1) if (fields := _fields(line))]
+    lines = text.split("\n")  # splitlines() would make two rows at a form feed; of CR LF, _fields drops the CR
+    if foreign := _FOREIGN.search(text):
+        number = text.count("\n", 0, foreign.start()) + 1
+        raise DataError(
+            f"{path}:{number}: {lines[number - 1]!r:.80} holds {foreign.group()!r}; a row is ASCII numbers with "
+            "commas or blanks between, mend the line"
+        )
+    numbered = [(number, fields) for number, line in enumerate(lines, start=1) if (fields := _fields(line))]
     if not numbered:
         return Rows(path, np.zeros(0, np.int64), np.zeros((0, 10)))
     _check_columns(path, numbered)
@@ -114,7 +125,7 @@ def parse_rows(path: str, text: str) -> Rows:
 def is_mot_text(path: Path) -> bool:
     """Tell whether a file's first row is MOT text, as opposed to a summary or a note that lies beside results."""
     try:
-        first = next((fields for text in _text(path).splitlines() if (fields := _fields(text))), [])
+        first = next((fields for text in _text(path).split("\n") if (fields := _fields(text))), [])
         return len(first) >= _MIN_COLUMNS and bool(np.isfinite([float(field) for field in first]).all())
     except (DataError, ValueError):
         return False
@@ -162,7 +173,7 @@ def _check_values(rows: Rows) -> None:
     values = rows.values
     whole = values[:, [_FRAME, _ID]]
     problems = (
-        (~np.isfinite(values).all(axis=1), "a field is not a finite number"),
+        (~(np.abs(values) < _EXACT).all(axis=1), "a field is not a finite number between -2**53 and 2**53"),
         ((whole != np.rint(whole)).any(axis=1), "frame and id must be whole numbers"),
         (values[:, _FRAME] < 1, "frames count from 1"),
         (values[:, _ID] < 0, "ids must not be negative"),

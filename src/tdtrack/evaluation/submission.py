@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ _COLUMNS = 10
 _MAX_PIXELS = 100_000.0  # far beyond any frame: a number that is no pixel
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the oldest date a zip can hold: the same results give the same bytes
 _MAX_BYTES = 1_000_000_000
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_DAMAGED = (  # what zipfile raises on damaged archives
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error),
+    *(NotImplementedError, RuntimeError, EOFError, ValueError),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,7 @@ def write_submission(results: Path | str, benchmark: str, out: Path | str, *, sp
         )
     content = {name: _read(file) for name, file in files.items() if file is not None}
     for name, file in files.items():
-        _check(parse_rows(str(file), content[name]), lengths[name], name)
+        _check(_parse(str(file), content[name]), lengths[name], name)
     with atomic_write(out, "wb") as target:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in content.items():
@@ -113,12 +119,15 @@ def check_submission(path: Path | str, benchmark: str, *, split: str = "test") -
                 name = member.filename.removesuffix(".txt")
                 if member.file_size > _MAX_BYTES:
                     raise DataError(f"{path}: {member.filename} unpacks to {member.file_size} bytes; no results are that long")
-                found = parse_rows(f"{path}: {member.filename}", _decode(f"{path}: {member.filename}", archive.read(member)))
+                if member.compress_type not in _PACKED:
+                    raise DataError(f"{path}: {member.filename} is packed by method {member.compress_type}; pack it by deflate")
+                place = f"{path}: {member.filename}"
+                found = _parse(place, _decode(place, archive.read(member)))
                 _check(found, lengths[name], name)
                 rows[name] = len(found.line)
     except OSError as error:
         raise DataError(f"cannot read {path}: {reason_of(error)}") from error
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except _DAMAGED as error:
         raise DataError(f"{path}: damaged, or not a zip ({error}); write it again with tdtrack submit") from error
     return Submission(Path(path), rows)
 
@@ -142,6 +151,21 @@ def _decode(place: str, content: bytes) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{place} is not a text file ({error.reason} at byte {error.start}); pass MOT text") from error
+
+
+def _parse(place: str, text: str) -> Rows:
+    """Parse rows that all have the same between their columns and nothing behind the last: the server may misread others."""
+    first = ""
+    for number, line in enumerate(map(str.strip, text.split("\n")), start=1):
+        first = first or line
+        if line.endswith(","):
+            raise DataError(f"{place}:{number}: a comma ends the row, which makes one column more of it; remove the comma")
+        if line and ("," in line) != ("," in first):
+            raise DataError(
+                f"{place}:{number}: {line!r:.80} has {'commas' if ',' in line else 'blanks'} between its columns, unlike the "
+                "rows before it; put commas in all"
+            )
+    return parse_rows(place, text)
 
 
 def _check_layout(path: Path, names: list[str], lengths: Mapping[str, int], what: str) -> None:

@@ -31,6 +31,7 @@ Rules = Literal["auto", "mot17", "mot20", "flags"]
 """
 
 _BENCHMARK = {"mot17": "MOT17", "mot20": "MOT20", "flags": "MOT15"}
+_MAX_FRAMES = 999_999  # of a sequence, as in training data: TrackEval keeps several arrays for every frame
 _CLASSES = range(1, 14)  # MOT16's: 1 pedestrian, 2 person on vehicle, ... 12 reflection, 13 crowd
 _PEDESTRIAN = 1
 _COUNTS = frozenset(  # TrackEval returns some of them as floats
@@ -75,7 +76,7 @@ def evaluate_tracking(
 
     Args:
         gt_dir: a sequence folder (``gt/gt.txt`` or ``gt.txt`` inside) or a folder of them. ``seqinfo.ini`` gives the length;
-            without it the last frame of either file does.
+            without it the last frame of either file does. A sequence may have 999,999 frames.
         results_dir: holds ``SEQ.txt``, ``data/SEQ.txt``, ``SEQ/test.txt``, ``SEQ/tracks.txt`` or ``SEQ/SEQ.txt`` for every
             sequence. ``MOT17-02.txt`` stands in for those copies of that scene (DPM, FRCNN, SDP) that have no file. With a
             single sequence it may also be the file itself, or a folder with ``test.txt`` or ``tracks.txt``.
@@ -215,21 +216,32 @@ def _refuse_strangers(results: Path, known: Sequence[str], gt_dir: Path) -> None
 def _length(folder: Path, truth: Rows, result: Rows) -> int:
     """Number of frames; refuse rows beyond it."""
     info = folder / "seqinfo.ini"
-    if not info.is_file():
-        return int(max([*truth.frame, *result.frame], default=1))
+    stated = _stated_length(info) if info.is_file() else None
+    most = _MAX_FRAMES if stated is None else stated
+    why = "a sequence may have; mend the line, or split the sequence" if stated is None else f"{info} states; mend either"
+    for rows in (truth, result):
+        beyond = np.flatnonzero(rows.frame > most)
+        if len(beyond):
+            row = int(beyond[0])
+            raise DataError(f"{rows.where(row)}: frame {rows.frame[row]} is beyond the {most} frames that {why}")
+    return int(max([*truth.frame, *result.frame], default=1)) if stated is None else stated
+
+
+def _stated_length(info: Path) -> int:
+    """Read the number of frames by the rules of data's ``seqinfo.ini``, of which evaluation needs no other key."""
     parser = configparser.ConfigParser(interpolation=None)
     try:
-        parser.read(info, encoding="utf-8")
-        length = parser.getint("Sequence", "seqLength")
+        parser.read_string(info.read_text(encoding="utf-8-sig"), str(info))
+        text = parser.get("Sequence", "seqLength")
+        length = float(text)
     except (configparser.Error, ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{info}: no whole number under seqLength of [Sequence] ({reason}); mend or remove the file") from error
-    for rows in (truth, result):
-        beyond = np.flatnonzero(rows.frame > length)
-        if len(beyond):
-            row = int(beyond[0])
-            raise DataError(f"{rows.where(row)}: frame {rows.frame[row]} is beyond the {length} frames that {info} states")
-    return length
+    if not 1 <= length <= _MAX_FRAMES or length % 1:
+        raise DataError(
+            f"{info}: seqLength is {text!r}; it must be a whole number from 1 to {_MAX_FRAMES}, mend or remove the file"
+        )
+    return int(length)
 
 
 # ------------------------------------------------------------------------------------------------------------- rules

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tdtrack.data.mot import read_sequence
+from tdtrack.data.mot import find_sequence_folders, read_sequence
+from tdtrack.data.reading import IMAGE_SUFFIXES
 from tdtrack.errors import ConfigError, DataError, MediaError
 from tdtrack.files import reason_of
 from tdtrack.runtime.frames import DEFAULT_FRAME_RATE, Frame, ImageSource, VideoSource
@@ -16,9 +17,6 @@ from tdtrack.runtime.live import MAX_OUTAGE, LiveSource
 from tdtrack.runtime.streams import StreamSource
 
 __all__ = ["DEFAULT_FRAME_RATE", "IMAGE_SUFFIXES", "Frame", "VideoSource", "open_source"]
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-"""Endings of image files."""
 
 _LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp"})
 
@@ -28,8 +26,8 @@ def open_source(source: str | int | Path, *, frame_rate: float | None = None, ma
 
     Args:
         source: a video file; an image file; a folder of images, taken in natural order (``2.jpg`` before ``10.jpg``); a
-            MOTChallenge sequence folder; a camera number, as a number or as text (``./0`` is a folder of that name); or a
-            stream address such as ``rtsp://host/path`` or ``https://host/clip.mp4``.
+            MOTChallenge sequence folder, with or without ``seqinfo.ini``; a camera number, as a number or as text (``./0`` is a
+            folder of that name); or a stream address such as ``rtsp://host/path`` or ``https://host/clip.mp4``.
         frame_rate: frames per second, instead of what the source states; image folders state none and take 30.
         max_outage: seconds a camera or live stream may stay away before it counts as ended; 0 takes any end as the end.
 
@@ -55,8 +53,7 @@ def open_source(source: str | int | Path, *, frame_rate: float | None = None, ma
     except OSError as error:
         raise MediaError(f"{path}: cannot be opened ({reason_of(error)}); check the path and its permissions") from error
     if path.is_dir():
-        is_sequence = (path / "seqinfo.ini").is_file()
-        return _open_sequence(path, frame_rate) if is_sequence else _open_folder(path, frame_rate)
+        return _open_sequence(path, frame_rate) if (path / "seqinfo.ini").is_file() else _open_folder(path, frame_rate)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageSource(path.stem, [path], frame_rate=frame_rate or DEFAULT_FRAME_RATE)
     return StreamSource(str(path), name=path.stem, label=str(path), frame_rate=frame_rate)
@@ -81,16 +78,16 @@ def _open_sequence(folder: Path, frame_rate: float | None) -> VideoSource:
 
 
 def _open_folder(folder: Path, frame_rate: float | None) -> VideoSource:
-    """Open a folder of images."""
+    """Open a folder of images, or a MOTChallenge sequence without ``seqinfo.ini``."""
     try:
         files = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")]
-        below = sorted(path.parent.name for path in folder.glob("*/seqinfo.ini"))
+        if not files and (folder / "img1").is_dir():
+            return _open_sequence(folder, frame_rate)
+        below = find_sequence_folders(folder)
     except OSError as error:
         raise MediaError(f"{folder}: the folder cannot be read ({reason_of(error)}); check its permissions") from error
     if not files:
-        remedy = (
-            f"name one of its sequences, for instance {folder / below[0]}" if below else "name a folder that holds the frames"
-        )
+        remedy = f"name one of its sequences, for instance {below[0]}" if below else "name a folder that holds the frames"
         raise MediaError(f"{folder}: the folder holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}); {remedy}")
     name = folder.resolve().name or "images"
     return ImageSource(name, sorted(files, key=_natural_key), frame_rate=frame_rate or DEFAULT_FRAME_RATE)

@@ -87,7 +87,7 @@ def load_labelled_sets(
         One set per source, in the same order.
 
     Raises:
-        DataError: a data set cannot be read, is empty, or shares no class with the model.
+        DataError: a data set cannot be read, is empty, or shares no class with the model, or an identities file no box with it.
         StoreError: a store does not fit its data set, is narrower than D_s, or two stores are of different teachers.
         ConfigError: a source has no store where one is needed.
     """
@@ -121,6 +121,11 @@ def _load_labelled_set(source: DataSource, classes: tuple[str, ...], embedding_d
         )
     kept = keep_classes(rename_classes(dataset, source.rename), classes)
     identities = read_identities(source.identities) if source.identities else {}
+    if identities and identities.keys().isdisjoint(dataset.annotation_id.tolist()):
+        raise DataError(
+            f"{source.identities}: none of its {len(identities)} annotations is a box of {source.annotations}; "
+            "set identities to the file that was written for this data set"
+        )
     return LabelledSet(kept, store, dataset.num_boxes - kept.num_boxes, dataset.fingerprint(), identities)
 
 
