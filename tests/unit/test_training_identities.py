@@ -185,3 +185,16 @@ def test_the_classifier_is_part_of_a_checkpoint() -> None:
     second.load_state_dict(first.state_dict())
     assert first.identity_head is not None and second.identity_head is not None
     assert torch.equal(first.identity_head.classifier.weight, second.identity_head.classifier.weight)
+
+
+def test_mixed_precision_does_not_blur_who_is_who() -> None:
+    torch.manual_seed(0)
+    head = IdentityHead(16, 3000)
+    student, identity = torch.randn(20, 16), torch.randint(0, 3000, (20,))
+    plain = head(student, identity)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = head(student, identity)
+        rounded = torch.nn.functional.cross_entropy(
+            head.classifier(head.scale * torch.nn.functional.normalize(student, dim=1)).float(), identity
+        )
+    assert torch.equal(mixed, plain) and not torch.equal(rounded, plain)

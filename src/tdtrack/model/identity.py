@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
@@ -41,7 +42,7 @@ class IdentityHead(nn.Module):
             total: known identities in the batch that these anchors are a part of; ``None`` where they are all.
 
         Returns:
-            Scalar; zero, still differentiable, when none is known.
+            Scalar, computed in float32; zero, still differentiable, when none is known.
 
         Raises:
             ShapeError: the rows do not pair up.
@@ -49,5 +50,7 @@ class IdentityHead(nn.Module):
         if len(student) != len(identity):
             raise ShapeError(f"{len(student)} anchors but {len(identity)} identities")
         known = identity != UNKNOWN
-        logits = self.classifier(self.scale * normalize(student[known], dim=1))
-        return cross_entropy(logits, identity[known], reduction="sum") / (known.sum() if total is None else total).clamp(min=1)
+        with torch.autocast(student.device.type, enabled=False):  # bfloat16 is too coarse to tell thousands of people apart
+            logits = self.classifier(self.scale * normalize(student[known].float(), dim=1))
+            loss = cross_entropy(logits, identity[known], reduction="sum")
+        return loss / (known.sum() if total is None else total).clamp(min=1)

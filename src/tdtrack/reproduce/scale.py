@@ -110,7 +110,7 @@ def walkers_scale() -> Scale:
             "optimizer.ema_decay": 0.97,
         },
         tracker={"method": "fairmot", "min_score": 0.4, "max_gating_distance": 40.0, "max_lost_seconds": 3.0},
-        table_length={"table1": 6, "table4": 3},
+        table_length={"table1": 6, "table4": 18},
     )
 
 
