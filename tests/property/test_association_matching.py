@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.optimize import linear_sum_assignment
 
-from tdtrack.association.matching import assign, unmatched
+from tdtrack.association.matching import assign, assign_pairs, unmatched
 
 entry = st.one_of(
     st.floats(0, 2), st.sampled_from([0.0, 0.25, 0.4, 0.5, 1.0, float("inf")]), st.just(float("nan")), st.floats(-1, 0)
@@ -66,3 +66,16 @@ def test_equals_the_extended_square_problem(tracks: int, detections: int, ceilin
 def test_unmatched_is_the_rest(count: int, matched: set[int]) -> None:
     inside = {index for index in matched if index < count}
     assert unmatched(count, np.array(sorted(inside), np.int64)).tolist() == [i for i in range(count) if i not in inside]
+
+
+@given(st.integers(0, 10_000), st.integers(1, 12), st.integers(1, 12), st.floats(0.02, 1.0))
+def test_few_possible_pairs_are_chosen_as_from_the_whole_matrix(seed: int, rows: int, columns: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    cost = np.where(rng.random((rows, columns)) < share, rng.normal(size=(rows, columns)), np.inf)
+    row, column = np.nonzero(np.isfinite(cost))
+    shuffled = rng.permutation(len(row))
+    row, column = row[shuffled], column[shuffled]
+    ceiling = float(rng.normal(scale=0.5))
+    chosen = assign_pairs(row, column, cost[row, column], ceiling)
+    wanted = assign(cost, ceiling)
+    assert sorted(zip(row[chosen], column[chosen])) == sorted(zip(*wanted))

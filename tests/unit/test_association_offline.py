@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from tdtrack.association.offline import refine
+from tdtrack.association.offline import MAX_GAP_SECONDS, _link, _Piece, _scale, _successors, refine
 from tdtrack.errors import ShapeError
 from tdtrack.types import Detections, Tracks
 
@@ -92,3 +94,35 @@ def test_nothing_at_all_and_no_embeddings_are_fine() -> None:
     assert frames_of(refine(tracks, blind, FPS), 1) == list(range(60))  # motion alone
     with pytest.raises(ShapeError, match="60 frames of tracks but 1"):
         refine(tracks, detections[:1], FPS)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_successors_are_those_that_a_loop_finds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pieces = []
+    for number in range(40):
+        frames = (
+            np.arange(rng.integers(0, 300), rng.integers(301, 400)) if number % 9 == 0 else rng.integers(0, 400) + np.arange(9)
+        )
+        box = np.tile([0.0, 0.0, 10.0, 20.0], (len(frames), 1))
+        shape = np.ones(len(frames), np.float32), np.zeros((len(frames), 0))
+        pieces.append(_Piece(number, int(rng.integers(2)), frames, box, *shape))
+    found = set(zip(*(side.tolist() for side in _successors(pieces, FPS))))
+    wanted = set()
+    for head, one in enumerate(pieces):
+        for tail, other in enumerate(pieces):
+            gap = (other.frame[0] - one.frame[-1]) / FPS
+            if 0 < gap <= MAX_GAP_SECONDS and one.class_id == other.class_id:
+                wanted.add((head, tail))
+    assert found == wanted and wanted
+
+
+def test_a_long_video_takes_memory_for_neighbours_in_time_only() -> None:
+    count = 3000
+    shape = np.tile([0.0, 0.0, 10.0, 20.0], (15, 1)), np.ones(15, np.float32), np.tile(LOOKS[0], (15, 1))
+    pieces = [_Piece(number, 0, 10 * number + np.arange(15), *shape) for number in range(count)]
+    tracemalloc.start()
+    _link(pieces, _scale(pieces), FPS)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < count * count, "a byte for every two tracks would take more"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from tdtrack.association.kalman import Floats
 from tdtrack.types import IntArray
 
-__all__ = ["assign", "unmatched"]
+__all__ = ["assign", "assign_pairs", "unmatched"]
 
 
 def assign(cost: Floats, ceiling: float) -> tuple[IntArray, IntArray]:
@@ -36,6 +38,41 @@ def assign(cost: Floats, ceiling: float) -> tuple[IntArray, IntArray]:
     rows, columns = linear_sum_assignment(capped)
     pays_off = capped[rows, columns] < ceiling
     return rows[pays_off].astype(np.int64), columns[pays_off].astype(np.int64)
+
+
+def assign_pairs(row: IntArray, column: IntArray, cost: Floats, ceiling: float) -> IntArray:
+    """Do the same where few of all pairs are possible: memory and time go with those, not with rows times columns.
+
+    Pairs that no chain of shared rows and columns connects do not compete, so each cluster is a problem of its own.
+
+    Args:
+        row: ``(K,)`` of each possible pair, no pair twice.
+        column: ``(K,)`` of each possible pair.
+        cost: ``(K,)``.
+        ceiling: as for :func:`assign`.
+
+    Returns:
+        ``(P,)`` which of the possible pairs are chosen, ascending.
+    """
+    good = np.flatnonzero(cost < ceiling)
+    if len(good) == 0:
+        return np.zeros(0, np.int64)
+    rows, columns = row[good], column[good]
+    count = int(rows.max()) + 1
+    nodes = count + int(columns.max()) + 1
+    graph = coo_array((np.ones(len(good), np.int8), (rows, count + columns)), shape=(nodes, nodes))
+    cluster = connected_components(graph, directed=False)[1][rows]
+    order = np.argsort(cluster, kind="stable")
+    chosen = []
+    for members in np.split(order, np.flatnonzero(np.diff(cluster[order])) + 1):
+        row_of, which_row = np.unique(rows[members], return_inverse=True)
+        column_of, which_column = np.unique(columns[members], return_inverse=True)
+        dense = np.full((len(row_of), len(column_of)), np.inf)
+        dense[which_row, which_column] = cost[good[members]]
+        place = np.zeros(dense.shape, np.int64)
+        place[which_row, which_column] = good[members]
+        chosen.append(place[assign(dense, ceiling)])
+    return np.sort(np.concatenate(chosen))
 
 
 def unmatched(count: int, matched: IntArray) -> IntArray:

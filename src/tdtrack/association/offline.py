@@ -16,7 +16,7 @@ from scipy.ndimage import gaussian_filter1d
 from tdtrack.association.appearance import LookScale
 from tdtrack.association.costs import unit_length
 from tdtrack.association.kalman import Floats
-from tdtrack.association.matching import assign
+from tdtrack.association.matching import assign_pairs
 from tdtrack.boxes import iou
 from tdtrack.errors import ShapeError
 from tdtrack.types import Detections, FloatArray, IntArray, Tracks
@@ -46,6 +46,9 @@ MOMENTUM_SECONDS = 0.5
 
 MAX_GAP_SECONDS = 10.0
 """Tracks farther apart than this are not linked."""
+
+PAIRS_AT_ONCE = 10_000
+"""Pairs of looks that are compared at a time, so that memory stays bounded."""
 
 MAX_FILL_SECONDS = 2.0
 """Longer gaps are linked but not filled."""
@@ -138,17 +141,31 @@ def _scale(pieces: Sequence[_Piece]) -> LookScale:
             middle = len(known) // 2
             halves.append(float(_mean_look(known[:middle]) @ _mean_look(known[middle:])))
     scale.observe_same(np.array(halves))
-    looks = np.array([_mean_look(piece.look) for piece in pieces])
-    start, end = _spans(pieces)
-    together = (start[:, None] <= end[None, :]) & (start[None, :] <= end[:, None])
-    if len(pieces):
-        has_look = np.asarray(looks.any(axis=1))
-        together &= has_look[:, None] & has_look[None, :]
-    first, second = np.nonzero(np.triu(together, 1))
-    cosine = (looks[first] * looks[second]).sum(axis=1) if len(first) else np.zeros(0)
-    if cosine.size:
-        scale.different.add(float(cosine.mean()), float(cosine.var()), cosine.size)
+    shown = [piece for piece in pieces if piece.look.any()]
+    if shown:
+        looks = np.array([_mean_look(piece.look) for piece in shown])
+        start, end = _spans(shown)
+        order = np.argsort(start, kind="stable")
+        # After a track in order of start come those that start while it is there, each pair once.
+        first, second = _runs(np.arange(1, len(shown) + 1), np.searchsorted(start[order], end[order], side="right"))
+        cosine = _cosines(looks[order], first, second)
+        if cosine.size:
+            scale.different.add(float(cosine.mean()), float(cosine.var()), cosine.size)
     return scale
+
+
+def _runs(start: IntArray, end: IntArray) -> tuple[IntArray, IntArray]:
+    """Return all pairs ``(row, place)`` with ``start[row] <= place < end[row]``, row by row."""
+    count = np.maximum(end - start, 0)
+    row = np.repeat(np.arange(len(start)), count)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count) + start[row]
+
+
+def _cosines(looks: Floats, first: IntArray, second: IntArray) -> Floats:
+    """Return ``(K,)`` products of pairs of rows, a few at a time."""
+    parts = range(0, len(first), PAIRS_AT_ONCE)
+    cut = [(first[at : at + PAIRS_AT_ONCE], second[at : at + PAIRS_AT_ONCE]) for at in parts]
+    return np.concatenate([np.zeros(0), *((looks[one] * looks[other]).sum(axis=1) for one, other in cut)])
 
 
 def _spans(pieces: Sequence[_Piece]) -> tuple[IntArray, IntArray]:
@@ -159,19 +176,16 @@ def _link(pieces: list[_Piece], scale: LookScale, frame_rate: float) -> list[_Pi
     """Join every piece with its most likely successor, all chosen together."""
     if len(pieces) < 2:
         return pieces
-    start, end = _spans(pieces)
-    gap = (start[None, :] - end[:, None]) / frame_rate
+    head, tail = _successors(pieces, frame_rate)
     looks = np.array([_mean_look(piece.look) for piece in pieces])
     known = np.asarray(looks.any(axis=1))
-    kind = np.array([piece.class_id for piece in pieces])
-    evidence = np.where(known[:, None] & known[None, :], scale.evidence(looks @ looks.T), 0.0)
-    evidence += _path_evidence(pieces, np.maximum(gap, 0.0), frame_rate)
-    possible = (gap > 0) & (gap <= MAX_GAP_SECONDS) & (kind[:, None] == kind[None, :])
-    rows, columns = assign(np.where(possible, -evidence, np.inf), 0.0)
-    after = dict(zip(rows.tolist(), columns.tolist()))
+    evidence = np.where(known[head] & known[tail], scale.evidence(_cosines(looks, head, tail)), 0.0)
+    evidence += _path_evidence(pieces, head, tail, frame_rate)
+    chosen = assign_pairs(head, tail, -evidence, 0.0)
+    after = dict(zip(head[chosen].tolist(), tail[chosen].tolist()))
     joined = []
-    for head in sorted(set(range(len(pieces))) - set(after.values())):
-        chain = [head]
+    for begin in sorted(set(range(len(pieces))) - set(after.values())):
+        chain = [begin]
         while chain[-1] in after:
             chain.append(after[chain[-1]])
         parts = [pieces[index] for index in chain]
@@ -185,8 +199,22 @@ def _link(pieces: list[_Piece], scale: LookScale, frame_rate: float) -> list[_Pi
     return joined
 
 
-def _path_evidence(pieces: Sequence[_Piece], gap: Floats, frame_rate: float) -> Floats:
-    """Weigh where and how large ``(P, P)`` successors start: a normal distribution against one object per square height."""
+def _successors(pieces: Sequence[_Piece], frame_rate: float) -> tuple[IntArray, IntArray]:
+    """Return all pairs of pieces of one class of which the second starts soon after the first ends."""
+    start, end = _spans(pieces)
+    order = np.argsort(start, kind="stable")
+    latest = end + int(MAX_GAP_SECONDS * frame_rate) + 1
+    head, place = _runs(*(np.searchsorted(start[order], frame, side="right") for frame in (end, latest)))
+    tail = order[place]
+    kind = np.array([piece.class_id for piece in pieces])
+    possible = ((start[tail] - end[head]) / frame_rate <= MAX_GAP_SECONDS) & (kind[head] == kind[tail])
+    return head[possible], tail[possible]
+
+
+def _path_evidence(pieces: Sequence[_Piece], head: IntArray, tail: IntArray, frame_rate: float) -> Floats:
+    """Weigh where and how large ``(K,)`` successors start: a normal distribution against one object per square height."""
+    start, end = _spans(pieces)
+    gap = (start[tail] - end[head]) / frame_rate
     steps = max(1, round(MOMENTUM_SECONDS * frame_rate))
     first = np.array([piece.xyxy[0] for piece in pieces])
     last = np.array([piece.xyxy[-1] for piece in pieces])
@@ -195,9 +223,9 @@ def _path_evidence(pieces: Sequence[_Piece], gap: Floats, frame_rate: float) -> 
     passed = np.array([piece.frame[-1] - piece.frame[at] for piece, at in zip(pieces, before)])
     speed = (_centre(last) - _centre(earlier)) / np.maximum(passed, steps)[:, None] * frame_rate
     height = np.maximum(last[:, 3] - last[:, 1], 1.0)
-    expected = _centre(last)[:, None] + speed[:, None] * np.minimum(gap, MOMENTUM_SECONDS)[:, :, None]
-    distance = np.linalg.norm(_centre(first)[None] - expected, axis=2) / height[:, None]
-    grown = np.log(np.maximum(first[:, 3] - first[:, 1], 1.0))[None, :] - np.log(height)[:, None]
+    expected = _centre(last)[head] + speed[head] * np.minimum(gap, MOMENTUM_SECONDS)[:, None]
+    distance = np.linalg.norm(_centre(first)[tail] - expected, axis=1) / height[head]
+    grown = np.log(np.maximum(first[:, 3] - first[:, 1], 1.0))[tail] - np.log(height)[head]
     spread, resize = PLACE + PACE * gap, RESIZE * (1 + gap)
     evidence: Floats = -np.square(distance / spread) / 2 - np.square(grown / resize) / 2 - 2 * np.log(spread)
     return evidence
