@@ -148,6 +148,10 @@ def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
     if request.detections is not None:
         if request.gallery is not None:
             raise ConfigError("--gallery compares with photos, which needs the model: track a SOURCE, not saved detections")
+        if request.model is not None or request.two_stage or request.camera_motion == "on":
+            raise ConfigError(
+                "--detections are linked as they are, without pictures; leave --model, --two-stage and --camera-motion out"
+            )
         return _track_saved(request, request.detections, overrides)
     return track_one(request, str(request.source), load_models(request, overrides), overrides)
 
@@ -170,7 +174,7 @@ def sequence_folders(root: str | None, sequences: Sequence[str]) -> dict[str, st
         ConfigError: there is no folder.
     """
     if root is None:
-        raise ConfigError("--sequences needs a SOURCE, the folder that holds them, and no --detections")
+        raise ConfigError("--sequences needs one SOURCE, the folder that holds them, and no --detections")
     scenes: dict[str, list[str]] = {}
     for name in dict.fromkeys(sequences):
         scenes.setdefault(scene_of(name), []).append(name)
@@ -194,10 +198,11 @@ def result_files(request: TrackRequest, name: str) -> dict[str, Path]:
     """Return the files that tracking a source may write, by their ending.
 
     Args:
-        request: names the folder.
+        request: names the folder, and says whether there will be a video.
         name: of the results.
     """
-    return {ending: Path(request.out) / f"{name}.{ending}" for ending in ("txt", "jsonl", "mp4", "names.json", "resume")}
+    endings = ("txt", "jsonl", "names.json", "resume", *(("mp4",) if request.video else ()))
+    return {ending: Path(request.out) / f"{name}.{ending}" for ending in endings}
 
 
 def refuse_replacing(sources: Iterable[str], results: Iterable[Path]) -> None:
@@ -285,7 +290,7 @@ def track_one(
         tracker,
         mot_path=files["txt"],
         jsonl_path=files["jsonl"],
-        video_path=files["mp4"] if request.video else None,
+        video_path=files.get("mp4"),
         max_frames=request.max_frames,
         batch_size=request.batch_size,
         on_frame=history,
@@ -368,6 +373,11 @@ class _Naming:
 
         self._looks_path = folder / LOOKS_FILE
         self._gallery = read_gallery(folder, engine)
+        if not enroll and not len(self._gallery):
+            raise DataError(
+                f"gallery {folder} knows nobody; put photos (.jpg, .png, ...) there as NAME/1.jpg or NAME.jpg, or let "
+                "this video's tracks in with --enroll"
+            )
         self._min_cosine = min_cosine_of(config.cosine_statistics)
         self._floor = config.floor
         self._enroll = enroll

@@ -265,6 +265,16 @@ def test_a_gallery_that_could_not_work_is_refused(settings: dict[str, Any], comp
         run_track(TrackRequest(out="x", **settings), {})
 
 
+def test_a_gallery_that_knows_nobody_is_refused_unless_it_is_to_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tdtrack.runtime.engine.load_engine", lambda *_, **__: TwoStand())
+    video = str(write_video(tmp_path / "a.mp4", moving_squares(4)))
+    request = TrackRequest(out=str(tmp_path), source=video, model="any", video=False, gallery=str(tmp_path / "nobody"))
+    (tmp_path / "nobody").mkdir()
+    (tmp_path / "nobody" / "anna.heic").touch()
+    with pytest.raises(DataError, match="knows nobody; put photos"):
+        run_track(request, {})
+
+
 def test_results_never_take_the_place_of_what_is_tracked(tmp_path: Path, model: Path) -> None:
     video = write_video(tmp_path / "a.mp4", moving_squares(4))
     before = video.read_bytes()

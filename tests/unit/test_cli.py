@@ -105,7 +105,14 @@ def test_results_that_equal_the_truth_score_full_marks(tmp_path: Path, capsys: p
         (["track", "video.mp4", "--out", "o", "--model", "nowhere"], "does not exist"),
         (["track", "--detections", "missing.npz", "--out", "o"], "missing.npz"),
         (["track", "--detections", "d.npz", "--out", "o", "--association", "sort"], "unknown association 'sort'"),
+        (["track", "--detections", "d.npz", "--out", "o", "--model", "run"], "leave --model"),
+        (["track", "a.mp4", "b.mp4", "--sequences", "MOT15-val", "--out", "o"], "needs one SOURCE"),
         (["evaluate", "--gt", "gt"], "--results DIR"),
+        (["evaluate", "--gt", "gt", "--model", "run", "--results", "r"], "pass one of them"),
+        (["evaluate", "--gt", "gt", "--model", "m.onnx"], "m.onnx is an exported model; give the run folder"),
+        (["export", "m.onnx", "--out", "n.onnx"], "m.onnx is an exported model; give the run folder"),
+        (["export", "run", "--out", "model.bin"], "name a file that ends in .onnx"),
+        (["train", "--train", "[{annotations: a.json, image: b}]", "--out", "o"], "did you mean 'images'?"),
         (["doctor", "nothing.json"], "nothing.json"),
     ],
 )
@@ -168,11 +175,20 @@ def test_a_layout_its_part_and_its_boxes_can_be_named(tmp_path: Path, capsys: py
 
 
 def test_every_verb_that_names_data_takes_a_layout(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in ("annotate", "doctor", "evaluate", "teach"):
+    for verb in ("annotate", "calibrate", "doctor", "evaluate", "quantize", "teach"):
         with pytest.raises(SystemExit):
             cli.main([verb, "--help"])
         text = capsys.readouterr().out
         assert all(option in text for option in ("--images", "--format", "--split", "--box")), verb
+        assert ("--skip-bad-boxes" in text) == (verb != "doctor")
+
+
+def test_data_that_cannot_be_used_at_all_make_the_doctor_fail(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "doctor", tmp_path)
+    assert status == 1 and "nothing can be read as it is" in out
+    path = LAYOUTS["crowdhuman"].write(tmp_path / "some", [[Box(5, 6, 20, 40), Box(5, 6, 0, 40)]], 1)
+    status, out, _ = run(capsys, "doctor", path)
+    assert status == 0 and "--skip-bad-boxes" in out  # a box of two can
 
 
 def test_tracks_are_chosen_by_sequence_and_data_by_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,4 +197,4 @@ def test_tracks_are_chosen_by_sequence_and_data_by_split(tmp_path: Path, capsys:
     status, _, err = run(capsys, "evaluate", "--gt", tmp_path, "--results", tmp_path, "--split", "MOT15-val")
     assert status == 2 and "with --results pass --sequences" in err
     status, _, err = run(capsys, "track", "--out", tmp_path, "--sequences", "MOT15-val")
-    assert status == 2 and "--sequences needs a SOURCE" in err
+    assert status == 2 and "--sequences needs one SOURCE" in err

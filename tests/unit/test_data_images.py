@@ -34,6 +34,14 @@ def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
     assert (loaded == 255).all()
 
 
+def test_an_orientation_tag_is_applied_where_that_is_asked_for(tmp_path: Path) -> None:
+    exif, stored = PIL.Image.Exif(), noise(8, 16)
+    exif[0x0112] = 6  # to be turned a quarter clockwise
+    PIL.Image.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png", upright=True), np.rot90(stored, -1))
+    np.testing.assert_array_equal(load_image(tmp_path / "a.png"), stored)
+
+
 def test_an_orientation_tag_is_not_applied(tmp_path: Path) -> None:
     exif = PIL.Image.Exif()
     exif[0x0112] = 6

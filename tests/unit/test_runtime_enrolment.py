@@ -56,6 +56,27 @@ def test_folders_and_files_name_whom_they_show(tmp_path: Path) -> None:
     np.testing.assert_allclose(gallery.looks("ben"), [[0.5**0.5, 0.5**0.5, 0]], atol=1e-6)
 
 
+def test_a_photo_is_seen_as_its_camera_was_held(tmp_path: Path) -> None:
+    class HeightEngine(ColourEngine):
+        """Its looks say whether a thing is higher than wide."""
+
+        def __call__(self, frame: Image) -> Detections:
+            found = super().__call__(frame)
+            side = found.xyxy[:, 2:] - found.xyxy[:, :2]
+            return Detections(found.xyxy, found.score, found.class_id, np.pad(side, ((0, 0), (0, 1))))
+
+    paint(tmp_path / "photos" / "anna.png", (255, 0, 0))
+    paint(tmp_path / "photos" / "ben.png", (255, 0, 0))
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    with PillowImage.open(tmp_path / "photos" / "ben.png") as lying:
+        lying.load()
+        lying.save(tmp_path / "photos" / "ben.png", exif=exif)
+    gallery = read_gallery(tmp_path / "photos", HeightEngine())
+    np.testing.assert_allclose(gallery.looks("ben")[0, :2], gallery.looks("anna")[0, 1::-1], atol=1e-6)
+    assert gallery.looks("anna")[0, 1] > gallery.looks("anna")[0, 0]
+
+
 def test_what_earlier_videos_taught_is_read_too_but_only_of_one_model(tmp_path: Path) -> None:
     gallery = read_gallery(tmp_path / "new", ColourEngine(seed=1))
     assert len(gallery) == 0

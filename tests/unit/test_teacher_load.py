@@ -137,6 +137,18 @@ def test_onnx_graph_with_free_sides_takes_the_papers_crop_size(tmp_path: Path) -
     assert (teacher.input_height, teacher.input_width) == (256, 128)
 
 
+def test_a_detector_is_no_teacher(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["images"], ["boxes"])],
+        "detector",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, 160, 160])],
+        [helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["batch", 3, 160, 160])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(tmp_path / "d.onnx"))
+    with pytest.raises(WeightsError, match="gives 76800 numbers for a crop"):
+        load_teacher(tmp_path / "d.onnx")
+
+
 def test_weights_beside_an_onnx_file_are_part_of_its_fingerprint(tmp_path: Path) -> None:
     prints = []
     for name, number in (("one", 1.0), ("two", 2.0), ("again", 1.0)):

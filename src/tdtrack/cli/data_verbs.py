@@ -12,7 +12,18 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
-from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_ray, add_teacher, take_ray, take_teacher, write_json
+from tdtrack.cli.parsing import (
+    Settings,
+    Verb,
+    add_config,
+    add_layout,
+    add_ray,
+    add_skip_bad_boxes,
+    add_teacher,
+    take_ray,
+    take_teacher,
+    write_json,
+)
 from tdtrack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,7 +51,7 @@ def _doctor(settings: Settings, console: Console) -> int:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if settings["json"]:
         write_json(Path(settings["json"]), report.to_dict())
-    return 0
+    return 0 if report.readable else 1
 
 
 def _doctor_detector(settings: Settings, console: Console) -> int:
@@ -69,7 +80,7 @@ def _annotate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, required=True, help="embedding store to write (.parquet)")
     parser.add_argument("--batch-size", type=int, default=64, help="crops per teacher call")
     parser.add_argument("--workers", type=int, default=2, help="decoding threads")
-    parser.add_argument("--skip-bad-boxes", action="store_true", help="drop what doctor reports instead of stopping")
+    add_skip_bad_boxes(parser)
     parser.add_argument("--engine", type=str, default="local", help="local, or ray: part by part on many workers")
     add_ray(parser)
 
@@ -105,7 +116,7 @@ def _load_both(load_data: Callable[[], DetectionDataset], load_teacher: Callable
 def _unpack_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("data", type=str, help="folder with Caltech's set00/V000.seq, ..., or videos/set00/V000.seq")
     parser.add_argument("--out", type=str, default=None, help="folder for the frames; default: images in the data's folder")
-    parser.add_argument("--every", type=PositiveInt, default=1, help="write only each so-manieth frame; the benchmark's is 30")
+    parser.add_argument("--every", type=PositiveInt, default=1, help="write only every N-th frame; the benchmark's N is 30")
 
 
 def _unpack(settings: Settings, console: Console) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_teacher, take_teacher
+from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_skip_bad_boxes, add_teacher, take_teacher
 from tdtrack.config import HeadConfig, TeacherTrainConfig, TrainConfig
 from tdtrack.errors import ConfigError
 
@@ -19,10 +19,9 @@ if TYPE_CHECKING:
 
 def _calibrate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", type=str, required=True, help="run folder, model or exported file; stores what is fitted")
-    parser.add_argument(
-        "--data", type=str, required=True, help="COCO JSON file or folder of MOTChallenge sequences; no identities"
-    )
-    parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
+    parser.add_argument("--data", type=str, required=True, help="file or folder of a data set of any layout; no identities")
+    add_layout(parser)
+    add_skip_bad_boxes(parser)
     parser.add_argument(
         "--normalise",
         action="store_true",
@@ -39,7 +38,8 @@ def _calibrate(settings: Settings, console: Console) -> int:
     name = settings["teacher"]
     teacher = None if name is None else load_teacher(name, settings["weights"], settings["device"])
     path = Path(settings["model"])
-    dataset = load_dataset(settings["data"], settings["images"])
+    how = {name: settings[name] for name in ("images", "format", "split", "box")}
+    dataset = load_dataset(settings["data"], **how, skip_bad=settings["skip_bad_boxes"])
     if path.suffix.lower() == ".onnx" and not path.is_dir():
         if settings["normalise"]:
             raise ConfigError(f"{path} is an exported file; normalise the model it was made from and export that again")
@@ -82,7 +82,7 @@ def _teach_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--val-images", type=str, default="", help="its image folder")
     parser.add_argument("--val-split", type=str, default="", help="its part; without --val-data, the part of DATA")
     add_teacher(parser, required=True)
-    parser.add_argument("--skip-bad-boxes", action="store_true", help="drop what doctor reports instead of stopping")
+    add_skip_bad_boxes(parser)
     _detector_arguments(parser)
     parser.add_class_arguments(TrainConfig, skip={"train", "validation"})
     parser.set_defaults(laptop_settings())

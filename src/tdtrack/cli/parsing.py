@@ -7,7 +7,7 @@ import json
 import re
 from argparse import ArgumentError
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 from jsonargparse.typing import PositiveInt
 from rich.console import Console
 
+from tdtrack.config import DataSource
 from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.errors import ConfigError
 
@@ -71,6 +72,8 @@ def parse(name: str, verb: Verb, words: Sequence[str]) -> Settings:
         if setting is None:
             raise
         known = sorted({option.lstrip("-") for action in parser._actions for option in action.option_strings})
+        if "train" in known:  # settings of the data sets that it lists
+            known += [item.name for item in fields(DataSource)]
         where = f" in {_config_file(words)}" if in_file and _config_file(words) else ""
         raise ConfigError(f"unknown setting {setting!r}{where}{nearest(setting, known)}") from error
     except (ValueError, TypeError, OverflowError, RecursionError) as error:  # the parser's own words for a file that is none
@@ -123,6 +126,11 @@ def add_layout(parser: ArgumentParser) -> None:
         "--split", type=str, default="", help="part of it (train, val, test, all), or a set of sequences (MOT15-val)"
     )
     parser.add_argument("--box", type=BoxKind, default="full", help="which of a person's boxes, where there are several")
+
+
+def add_skip_bad_boxes(parser: ArgumentParser) -> None:
+    """Add ``--skip-bad-boxes``."""
+    parser.add_argument("--skip-bad-boxes", action="store_true", help="drop what doctor reports instead of stopping")
 
 
 def add_teacher(parser: ArgumentParser, *, required: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from tdtrack.cli.parsing import Settings, Verb, add_config, write_json
+from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_skip_bad_boxes, write_json
 from tdtrack.config import DetectConfig
 
 
@@ -37,10 +37,9 @@ def _export(settings: Settings, console: Console) -> int:
 
 def _quantize_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("model", type=str, help=".onnx file made by tdtrack export")
-    parser.add_argument(
-        "--data", type=str, required=True, help="your boxes: COCO JSON file or folder of MOTChallenge sequences"
-    )
-    parser.add_argument("--images", type=str, default="", help="folder the file names of a COCO file are relative to")
+    parser.add_argument("--data", type=str, required=True, help="your boxes: file or folder of a data set of any layout")
+    add_layout(parser)
+    add_skip_bad_boxes(parser)
     parser.add_argument("--out", type=str, required=True, help="the int8 .onnx file to write")
     parser.add_argument("--calibration-images", type=int, default=200, help="how many images to calibrate on, at most half")
     parser.add_argument("--max-images", type=int, default=500, help="how many of the others to measure on")
@@ -50,11 +49,13 @@ def _quantize_arguments(parser: ArgumentParser) -> None:
 def _quantize(settings: Settings, console: Console) -> int:
     from tdtrack.runtime.quantize import quantize_model
 
+    how = {name: settings[name] for name in ("images", "format", "split", "box")}
     report = quantize_model(
         settings["model"],
         settings["data"],
         settings["out"],
-        images=settings["images"],
+        **how,
+        skip_bad=settings["skip_bad_boxes"],
         calibration_images=settings["calibration_images"],
         max_images=settings["max_images"],
     )

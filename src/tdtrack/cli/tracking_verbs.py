@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from tdtrack.cli.parsing import INTERRUPTED, Settings, Verb, add_config, add_layout, add_ray, add_teacher, take_ray, write_json
+from tdtrack.cli.parsing import (
+    INTERRUPTED,
+    Settings,
+    Verb,
+    add_config,
+    add_layout,
+    add_ray,
+    add_skip_bad_boxes,
+    add_teacher,
+    take_ray,
+    write_json,
+)
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError
 
@@ -114,16 +125,20 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--results", type=str, default=None, help="folder of MOT text files, one per sequence")
     parser.add_argument("--sequences", type=str, default="", help=_SEQUENCES_HELP)
-    parser.add_argument("--model", type=str, default=None, help="the model whose detections on the data set are measured")
+    parser.add_argument(
+        "--model", type=str, default=None, help="run folder or .safetensors file: measure its detections on --gt"
+    )
     add_layout(parser)
     parser.add_argument("--store", type=str, default=None, help="embedding store of the data set to measure agreement with")
-    parser.add_argument("--skip-bad-boxes", action="store_true", help="drop what doctor reports instead of stopping")
+    add_skip_bad_boxes(parser)
     parser.add_argument("--json", type=str, default="", help="also write every number to this file")
 
 
 def _evaluate(settings: Settings, console: Console) -> int:
     if settings["model"] is not None and settings["sequences"]:
         raise ConfigError("--sequences chooses among tracks; with --model pass --split for a part of the data set")
+    if settings["model"] is not None and settings["results"] is not None:
+        raise ConfigError("--results holds tracks, and --model detects; pass one of them")
     if settings["model"] is None and settings["split"]:
         raise ConfigError("--split is a part of a data set for --model; with --results pass --sequences")
     if settings["model"] is not None:

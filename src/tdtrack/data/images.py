@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 
 from tdtrack.errors import DataError, ShapeError
 from tdtrack.files import reason_of
@@ -35,13 +36,12 @@ _KEPT_BLOCKS = 8
 PIL.Image.core.set_blocks_max(_KEPT_BLOCKS)  # type: ignore[attr-defined]
 
 
-def load_image(path: Path | str) -> Image:
+def load_image(path: Path | str, *, upright: bool = False) -> Image:
     """Read an image as it is stored.
-
-    An orientation tag is not applied, because annotated boxes are in stored pixels.
 
     Args:
         path: a file of any format Pillow reads, 8 bits per channel; grey and palette images become RGB, alpha is dropped.
+        upright: turn it as its orientation tag says. Not for annotated images, whose boxes are in stored pixels.
 
     Returns:
         ``(H, W, 3)`` RGB.
@@ -54,6 +54,8 @@ def load_image(path: Path | str) -> Image:
             if opened.mode.startswith(_DEEP_MODES):
                 raise DataError(f"{path}: pixels are of Pillow mode {opened.mode}; convert the image to 8 bits per channel")
             opened.load()
+            if upright:
+                PIL.ImageOps.exif_transpose(opened, in_place=True)
             return np.array(opened if opened.mode == "RGB" else opened.convert("RGB"))  # a copy: Pillow lends read-only pixels
     except DAMAGED as error:
         raise DataError(f"{path}: cannot read the image: {_reason(error, path)}") from error

@@ -51,7 +51,7 @@ def unpack_caltech(root: Path | str, out: Path | str | None = None, *, every: in
     Args:
         root: the data set's folder, with ``set00/V000.seq`` in it or in its ``videos``.
         out: folder for ``set00/V000/I00000.jpg`` and so on; ``None`` is ``images`` in ``root``.
-        every: take each so-manieth frame, the last of each stretch as the benchmark does: 30 gives frames 29, 59, ...
+        every: take every N-th frame, the last of each stretch as the benchmark does: 30 gives frames 29, 59, ...
 
     Returns:
         Number of videos, and of frames written.

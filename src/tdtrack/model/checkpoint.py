@@ -175,6 +175,8 @@ def _check_fit(file: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, T
 def _model_file(path: Path | str) -> Path:
     """Return the file a run folder or file path means."""
     file = Path(path)
+    if file.suffix.lower() == ".onnx":
+        raise WeightsError(f"{path} is an exported model; give the run folder or .safetensors file that it was made from")
     if file.is_dir():
         file = file / MODEL_FILE
         if not file.is_file():

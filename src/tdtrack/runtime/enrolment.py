@@ -11,6 +11,7 @@ import numpy as np
 from tdtrack.association.gallery import Gallery
 from tdtrack.boxes import box_area
 from tdtrack.data.images import load_image
+from tdtrack.data.reading import IMAGE_SUFFIXES
 from tdtrack.errors import ConfigError, DataError
 from tdtrack.runtime.engine import Engine
 from tdtrack.types import FloatArray, Image
@@ -20,7 +21,6 @@ __all__ = ["LOOKS_FILE", "read_gallery"]
 LOOKS_FILE = "looks.npz"
 """What earlier videos taught, beside the photos."""
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MARGINS = (0.0, 0.25, 1.0)
 """Borders tried around a photo, in its sides: a detector finds nobody in a crop that someone fills."""
 
@@ -53,7 +53,8 @@ def read_gallery(folder: Path | str, engine: Engine) -> Gallery:
         raise DataError(
             f"{looks} was made with another model or teacher, whose embeddings mean other things; remove it or use that"
         )
-    for photo in sorted(path for pattern in ("*", "*/*") for path in place.glob(pattern) if path.suffix.lower() in PHOTOS):
+    files = (path for pattern in ("*", "*/*") for path in place.glob(pattern))
+    for photo in sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES):
         name = photo.stem if photo.parent == place else photo.parent.name
         gallery.add(name, _embed(photo, engine))
     return gallery
@@ -68,7 +69,7 @@ def _space(engine: Engine) -> str:
 
 def _embed(photo: Path, engine: Engine) -> FloatArray:
     """Return the ``(D,)`` look of a photo's largest object."""
-    image = load_image(photo)
+    image = load_image(photo, upright=True)
     for margin in MARGINS:
         found = engine(_framed(image, margin))
         if len(found) and found.embedding is not None and found.embedding.any():

@@ -58,9 +58,11 @@ def export_model(
 
     Raises:
         WeightsError: the model cannot be read, or does not say its input size.
-        ConfigError: the batch or a threshold is out of range.
+        ConfigError: the batch or a threshold is out of range, or ``out`` is not an ``.onnx`` file.
         OutputError: the file cannot be written.
     """
+    if Path(out).suffix.lower() != ".onnx":
+        raise ConfigError(f"out is {out}; name a file that ends in .onnx")
     network, metadata = load_model(model)
     height, width = metadata.get("input_height"), metadata.get("input_width")
     if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tdtrack.boxes import iou
 from tdtrack.config import AssociationConfig
+from tdtrack.config.data import BoxKind, DataFormat
 from tdtrack.data import load_dataset
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
 from tdtrack.data.images import fit_image, load_image
@@ -79,6 +80,10 @@ def quantize_model(
     out: Path | str,
     *,
     images: str = "",
+    format: DataFormat = "auto",
+    split: str = "",
+    box: BoxKind = "full",
+    skip_bad: bool = False,
     calibration_images: int = 200,
     max_images: int = 500,
 ) -> QuantizeReport:
@@ -88,9 +93,13 @@ def quantize_model(
 
     Args:
         model: ``.onnx`` file made by ``tdtrack export``.
-        annotations: COCO JSON file or folder of MOTChallenge sequences: the user's own boxes; no identities.
+        annotations: file or folder of a data set of any layout: the user's own boxes; no identities.
         out: ``.onnx`` file to write.
-        images: folder the file names of a COCO file are relative to.
+        images: folder that image names are relative to, as in ``load_dataset``.
+        format: the layout, as in ``load_dataset``.
+        split: the part, as in ``load_dataset``.
+        box: which of a person's boxes, as in ``load_dataset``.
+        skip_bad: leave out what cannot be used.
         calibration_images: how many images to calibrate on; at most half of the data set.
         max_images: how many of the others to measure on.
 
@@ -115,7 +124,8 @@ def quantize_model(
     description = exact.description
     if description.precision != "fp32":
         raise WeightsError(f"{source} is {description.precision} already; give the fp32 file that tdtrack export wrote")
-    calibration, measured = split_images(load_dataset(annotations, images), description.classes, calibration_images, max_images)
+    dataset = load_dataset(annotations, images, format=format, split=split, box=box, skip_bad=skip_bad)
+    calibration, measured = split_images(dataset, description.classes, calibration_images, max_images)
     content = _quantized(source, description, calibration, exact.batch or 1)
     with atomic_write(target, "wb") as file:
         file.write(content)

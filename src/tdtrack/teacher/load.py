@@ -42,6 +42,7 @@ _CHECKPOINTS = (".pth", ".pt", ".tar", ".safetensors")
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
 """Begins an entry of ONNX's ``external_data``, a message of two texts: the key, then the length of the file's name."""
 
+_MOST_NUMBERS = 65_536  # what an embedding store can hold
 _CHUNK = 64  # crops per call of an ONNX graph with free batch size
 
 
@@ -138,7 +139,7 @@ def load_teacher(
             f"teacher {name!r} is a file with its own weights, but weights={str(weights)!r} was given too; drop one"
         )
     if not path.is_file():
-        raise WeightsError(f"{path}: no such teacher file")
+        raise WeightsError(f"{path}: no such teacher file; check the path, tdtrack teachers lists what can be had")
     return OnnxTeacher(path, device) if path.suffix == ".onnx" else _network(None, path, device)
 
 
@@ -203,6 +204,11 @@ class OnnxTeacher:
         self.fingerprint = digest.hexdigest()
         probe = self._run(np.zeros((1, self.input_height, self.input_width, 3), dtype=np.uint8))
         self.dim = probe.shape[1]
+        if self.dim > _MOST_NUMBERS:
+            raise WeightsError(
+                f"{path}: gives {self.dim} numbers for a crop, no embedding has more than {_MOST_NUMBERS}; a detector is "
+                "taught with tdtrack teach --detector"
+            )
 
     def features(self, crops: Sequence[Image]) -> FloatArray:
         """What the graph gives, before normalisation.

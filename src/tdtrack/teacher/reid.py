@@ -57,7 +57,7 @@ def read_reid_crops(folder: Path | str, part: str = "bounding_box_train") -> Rei
     inside = folder / part
     root = inside if inside.is_dir() else folder
     if not root.is_dir():
-        raise DataError(f"{folder}: no such folder of crops")
+        raise DataError(f"{folder}: no such folder of crops; name one that holds a folder per part, as tdtrack walkers writes")
     files = _images(root)
     if files:
         return _market(files)

@@ -73,7 +73,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         WeightsError: the file is missing, unreadable or holds something else.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
+        raise WeightsError(f"{path}: no such weights file; check the path, tdtrack teachers lists what can be had")
     metadata: dict[str, Any] = {}
     loaded: Any
     if path.suffix == ".safetensors":
