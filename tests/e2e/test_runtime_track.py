@@ -192,7 +192,7 @@ def test_sequences_are_tracked_with_one_model_and_a_scene_once(model: Path, tmp_
     assert sorted(path.name for path in (tmp_path / "out").glob("*.txt")) == ["MOT17-02.txt", "MOT17-04-DPM.txt"]
     with pytest.raises(DataError, match="no sequence MOT17-09-DPM here"):
         sequence_folders(str(root), ("MOT17-02-DPM", "MOT17-09-DPM"))
-    with pytest.raises(ConfigError, match="--sequences needs a SOURCE"):
+    with pytest.raises(ConfigError, match="--sequences needs one SOURCE"):
         sequence_folders(None, names)
 
 
