@@ -112,7 +112,7 @@ class _Video:
     @classmethod
     def at(cls, name: str, place: str) -> _Video:
         path = Path(place)
-        files = sorted(filter(_is_frame, path.rglob("*"))) if path.is_dir() else [path]
+        files = filter(_is_frame, path.rglob("*")) if path.is_dir() else iter([path])
         known = [file.stat() for file in files if file.is_file()]
         if not known:
             return cls(name, place, None, None)
