@@ -43,8 +43,8 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
     config = tiny_config(folder / "run", source, source, **changes)
     before, save = torch.get_num_threads(), Session.save_checkpoint
 
-    def keep(session: Session) -> Path:
-        path = save(session)
+    def keep(session: Session, *, due: bool = False) -> Path:
+        path = save(session, due=due)
         shutil.copy(path, folder / f"checkpoint-{session.run.step}.pt")
         return path
 
