@@ -62,8 +62,8 @@ def walkers_scale() -> Scale:
         calmer than the demo's, so that the two-stage tracker does no worse in it than on the paper's validation sequences,
         and many videos of few frames show many people. ON-Large trains until its mAP is about the paper's. The weight of the
         embedding is not the paper's 10, which costs a network this small its detection (Fig. 6 in docs/paper.md). Tab. 1
-        trains six times as long, for it asks how near one network comes to two, and Tab. 4 three times, for identities are
-        learned slowly; the other tables ask how rows differ at equal training.
+        trains six times as long, for it asks how near one network comes to two, and Tab. 4 eighteen times, FairMOT's thirty
+        passes, for identities are learned slowly; the other tables ask how rows differ at equal training.
     """
     return Scale(
         walkers=WalkersConfig(
