@@ -274,7 +274,7 @@ def track_one(
     try:
         refuse_replacing([place], files.values())
         if source.live and request.offline:
-            raise ConfigError(f"--offline improves on the tracks of files, and {place} is live; leave it out")
+            raise ConfigError(f"--offline improves on the tracks of files, and {source.name} is live; leave it out")
     except ConfigError:
         source.close()
         raise

@@ -320,8 +320,9 @@ def test_improved_tracks_have_the_time_stamps_of_their_frames(tmp_path: Path, mo
     seconds = [json.loads(line)["seconds"] for line in (tmp_path / "pictures.jsonl").read_text().splitlines()]
     assert seconds == pytest.approx([0, 0.3, 1.2, 2.7, 4.8])
     source.live = True
-    with pytest.raises(ConfigError, match="is live; leave it out"):
-        track_one(request, str(folder), (TwoStand(), {}), {}, progress=False)
+    with pytest.raises(ConfigError, match="pictures is live; leave it out") as refused:
+        track_one(request, "rtsp://anna:secret@host/pictures", (TwoStand(), {}), {}, progress=False)
+    assert "secret" not in str(refused.value)
 
 
 def test_a_video_that_is_stopped_enrols_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from tdtrack.types import FloatArray, IntArray
 
 __all__ = [
     "FORMAT_VERSION",
+    "MAX_DIM",
     "METADATA_KEY",
     "EmbeddingStore",
     "StoreMetadata",
@@ -30,7 +31,9 @@ __all__ = [
 
 FORMAT_VERSION = 1
 METADATA_KEY = b"tdtrack.embedding_store"
-_MAX_DIM = 65_536
+MAX_DIM = 65_536
+"""Numbers of an embedding, at most."""
+
 _PARTS_KEPT = 4  # in memory; who reads in the order of the data set needs one or two at a time
 
 
@@ -246,8 +249,8 @@ def _check_layout(path: Path, metadata: StoreMetadata, columns: Mapping[str, Any
         StoreError: the columns are others, or there are too many rows.
     """
     texts = (metadata.teacher_name, metadata.teacher_fingerprint, metadata.data_fingerprint, metadata.licence)
-    if type(metadata.dim) is not int or not 1 <= metadata.dim <= _MAX_DIM:
-        raise TypeError(f"dim is {metadata.dim!r:.40}, not a whole number in 1..{_MAX_DIM}")
+    if type(metadata.dim) is not int or not 1 <= metadata.dim <= MAX_DIM:
+        raise TypeError(f"dim is {metadata.dim!r:.40}, not a whole number in 1..{MAX_DIM}")
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("a name or fingerprint is no text")
     if not isinstance(metadata.provenance, Mapping):

@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import ArrayLike
 
+from tdtrack.data.store import MAX_DIM
 from tdtrack.errors import ConfigError, MissingExtraError, ShapeError, WeightsError
 from tdtrack.teacher.crops import check_crops, normalise_crops, resize_crops, unit_rows
 from tdtrack.teacher.zoo import CHECKPOINTS, find_checkpoint
@@ -42,7 +43,6 @@ _CHECKPOINTS = (".pth", ".pt", ".tar", ".safetensors")
 _LOCATION = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
 """Begins an entry of ONNX's ``external_data``, a message of two texts: the key, then the length of the file's name."""
 
-_MOST_NUMBERS = 65_536  # what an embedding store can hold
 _CHUNK = 64  # crops per call of an ONNX graph with free batch size
 
 
@@ -204,9 +204,9 @@ class OnnxTeacher:
         self.fingerprint = digest.hexdigest()
         probe = self._run(np.zeros((1, self.input_height, self.input_width, 3), dtype=np.uint8))
         self.dim = probe.shape[1]
-        if self.dim > _MOST_NUMBERS:
+        if self.dim > MAX_DIM:
             raise WeightsError(
-                f"{path}: gives {self.dim} numbers for a crop, no embedding has more than {_MOST_NUMBERS}; a detector is "
+                f"{path}: gives {self.dim} numbers for a crop, no embedding has more than {MAX_DIM}; a detector is "
                 "taught with tdtrack teach --detector"
             )
 
