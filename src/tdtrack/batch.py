@@ -14,14 +14,11 @@ from tdtrack.errors import ConfigError, MediaError
 from tdtrack.files import reason_of
 from tdtrack.jobs.manifest import MANIFEST_FILE, Manifest
 from tdtrack.jobs.pool import Failure, RayCluster, run_here, run_on_ray
-from tdtrack.runtime.sources import IMAGE_SUFFIXES
+from tdtrack.runtime.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from tdtrack.runtime.summary import TrackSummary
 from tdtrack.track import TrackRequest, load_models, refuse_replacing, result_files, track_one
 
-__all__ = ["VIDEO_SUFFIXES", "find_videos", "holds_videos", "track_many"]
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv"})
-"""Endings by which videos are found in a folder; a video that is named may end as it likes."""
+__all__ = ["find_videos", "holds_videos", "track_many"]
 
 _SEQUENCE = ("seqinfo.ini", "img1")
 """A MOT sequence has one of these or both: MOT15 is published without the first."""

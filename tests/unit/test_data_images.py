@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from tdtrack.data.images import PAD_COLOUR, fit_image, load_image
+from tdtrack.data.images import PAD_COLOUR, fit_image, image_size, is_upright, load_image
 from tdtrack.errors import DataError
 
 
@@ -47,6 +47,14 @@ def test_an_orientation_tag_is_not_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6
     PIL.Image.fromarray(noise(8, 16)).save(tmp_path / "a.jpg", exif=exif)
     assert load_image(tmp_path / "a.jpg").shape == (8, 16, 3)
+
+
+def test_tags_that_cannot_be_read_turn_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    PIL.Image.fromarray(noise(8, 16)).save(path, exif=b"Exif\x00\x00not a table of tags")
+    assert load_image(path, upright=True).shape == (8, 16, 3)
+    assert image_size(path, upright=True) == (16, 8)
+    assert is_upright(path)
 
 
 def test_sixteen_bits_are_refused_not_cut(tmp_path: Path) -> None:

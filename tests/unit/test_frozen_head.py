@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 pytest.importorskip("torch", reason="teaching a detector needs the extra tdtrack[train]")
@@ -213,6 +214,27 @@ def test_a_head_of_another_detector_or_teacher_is_learned_anew(
         alone = learn_head(which, whom, readings, CONFIG, tmp_path / "alone").state_dict()
         assert all(torch.equal(again[name], alone[name]) for name in alone)
         assert any(not torch.equal(again[name], first[name]) for name in first)
+
+
+def test_pseudo_boxes_of_a_lying_photo_are_of_the_picture_that_is_learned_from(tmp_path: Path) -> None:
+    class Whole:
+        classes = ("thing",)
+
+        def __call__(self, frame: np.ndarray) -> Detections:
+            return Detections([[0, 0, frame.shape[1], frame.shape[0]]], [0.9], [0])
+
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "photos").mkdir()
+    for name, tags in (("lying.jpg", exif), ("upright.jpg", PIL.Image.Exif())):
+        PIL.Image.new("RGB", (40, 20), (9, 9, 9)).save(tmp_path / "photos" / name, exif=tags)
+    found = write_pseudo_boxes([str(tmp_path / "photos")], Whole(), tmp_path / "work", every=7, made_by="detector")
+    lying, upright = found.images
+    assert (lying.width, lying.height, upright.width, upright.height) == (20, 40, 40, 20)
+    assert upright.path == tmp_path / "photos" / "upright.jpg"
+    for image in found.images:
+        height, width, _ = load_image(image.path).shape
+        assert image.xyxy.tolist() == [[0, 0, width, height]]
 
 
 def test_pseudo_boxes_of_each_video_lie_on_its_own_frames(tmp_path: Path) -> None:

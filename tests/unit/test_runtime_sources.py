@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
+from PIL import ImageOps
 
 from media_files import cut, moving_squares, turn, write_video
 from tdtrack.errors import ConfigError, MediaError
@@ -141,6 +142,26 @@ def test_a_turned_phone_gives_upright_frames(tmp_path: Path, degrees: int) -> No
         np.testing.assert_array_equal(after, np.rot90(before, degrees // 90))
 
 
+@pytest.mark.parametrize("tag", range(1, 9))
+def test_photos_come_upright_but_a_sequence_as_its_boxes_see_it(tmp_path: Path, tag: int) -> None:
+    exif = PillowImage.Exif()
+    exif[0x0112] = tag
+    picture = PillowImage.fromarray(moving_squares(1)[0])
+    (tmp_path / "walk").mkdir()
+    picture.save(tmp_path / "walk" / "1.png", exif=exif)
+    write_sequence(tmp_path / "MOT-01", [1], 1)
+    picture.save(tmp_path / "MOT-01" / "img1" / "000001.jpg", exif=exif, quality=100)
+    upright = np.asarray(ImageOps.exif_transpose(PillowImage.open(tmp_path / "walk" / "1.png")))
+    for place in (tmp_path / "walk", tmp_path / "walk" / "1.png"):
+        source = open_source(place)
+        (frame,) = source
+        assert (source.height, source.width) == upright.shape[:2]
+        np.testing.assert_array_equal(frame.image, upright)
+    sequence = open_source(tmp_path / "MOT-01")
+    (frame,) = sequence
+    assert (sequence.width, sequence.height) == (frame.image.shape[1], frame.image.shape[0]) == picture.size
+
+
 def test_images_come_in_natural_order(tmp_path: Path) -> None:
     save_images(tmp_path / "walk", ["10.png", "2.png", "1.png", "b.png", "a3.png"])
     (tmp_path / "walk" / "notes.txt").write_text("not a frame")
@@ -225,7 +246,7 @@ def make_bodyless(path: Path) -> None:
         ("headless.mp4", make_headless, "no video stream"),
         ("bodyless.mp4", make_bodyless, "not one frame can be decoded"),
         ("folder", lambda path: path.mkdir(), "holds no images"),
-        ("text.png", lambda path: path.write_text("hello"), "not a readable image"),
+        ("text.png", lambda path: path.write_text("hello"), "not an image of a known format; replace it or remove it"),
         ("sequences", lambda path: write_sequence(path / "MOT-01", [1], 1), "MOT-01"),
         ("no-frames", lambda path: write_sequence(path, [], 3), "holds no .jpg images"),
         ("bad-sequence", lambda path: (path.mkdir(), (path / "seqinfo.ini").write_text("[Sequence]\n")), "seqinfo.ini"),

@@ -61,7 +61,7 @@ def test_an_image_of_two_billion_pixels(tmp_path: Path) -> None:
         load_image(path)
     (fault,) = probe_images([path], [None])
     assert "2000000000 pixels" in fault.message  # type: ignore[union-attr]
-    with pytest.raises(MediaError, match=r"1\.png: not a readable image"):
+    with pytest.raises(MediaError, match=r"1\.png: cannot read the image"):
         open_source(tmp_path)
 
 

@@ -9,14 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL.ExifTags
 import PIL.Image
-import PIL.ImageOps
 
 from tdtrack.errors import DataError, ShapeError
 from tdtrack.files import reason_of
 from tdtrack.types import FloatArray, Image
 
-__all__ = ["DAMAGED", "MAX_PIXELS", "PAD_COLOUR", "ImageFault", "crop_boxes", "fit_image", "load_image", "probe_images"]
+__all__ = [
+    "DAMAGED",
+    "MAX_PIXELS",
+    "PAD_COLOUR",
+    "ImageFault",
+    "crop_boxes",
+    "fit_image",
+    "image_size",
+    "is_upright",
+    "load_image",
+    "probe_images",
+]
 
 PAD_COLOUR = (124, 116, 104)
 """ImageNet's mean colour in RGB: zero, after the model's normalisation."""
@@ -28,6 +39,17 @@ DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error,
 """What Pillow raises on damaged files, format by format, and on images of too many pixels."""
 _DEEP_MODES = ("I", "F")  # Pillow cuts pixels of more than 8 bits at 255 without a word
 _HEADER_THREADS = 8
+_Transpose = PIL.Image.Transpose
+_TURNS = {  # by orientation tag; 1 is upright
+    2: _Transpose.FLIP_LEFT_RIGHT,
+    3: _Transpose.ROTATE_180,
+    4: _Transpose.FLIP_TOP_BOTTOM,
+    5: _Transpose.TRANSPOSE,
+    6: _Transpose.ROTATE_270,
+    7: _Transpose.TRANSVERSE,
+    8: _Transpose.ROTATE_90,
+}
+_LYING = 5  # from this tag on, width and height change places
 _KEPT_BLOCKS = 8
 
 # Pillow gives the memory of every image back to the system and takes it anew for the next one, page by page, which can take
@@ -54,9 +76,42 @@ def load_image(path: Path | str, *, upright: bool = False) -> Image:
             if opened.mode.startswith(_DEEP_MODES):
                 raise DataError(f"{path}: pixels are of Pillow mode {opened.mode}; convert the image to 8 bits per channel")
             opened.load()
-            if upright:
-                PIL.ImageOps.exif_transpose(opened, in_place=True)
-            return np.array(opened if opened.mode == "RGB" else opened.convert("RGB"))  # a copy: Pillow lends read-only pixels
+            turned = opened.transpose(_TURNS[tag]) if upright and (tag := _turn_of(opened)) else opened
+            return np.array(turned if turned.mode == "RGB" else turned.convert("RGB"))  # a copy: Pillow lends read-only pixels
+    except DAMAGED as error:
+        raise DataError(f"{path}: cannot read the image: {_reason(error, path)}") from error
+
+
+def image_size(path: Path | str, *, upright: bool = False) -> tuple[int, int]:
+    """Read an image's width and height from its header.
+
+    Args:
+        path: the file.
+        upright: as its orientation tag turns it.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    try:
+        with PIL.Image.open(path) as opened:
+            width, height = opened.size
+            return (height, width) if upright and _turn_of(opened) >= _LYING else (width, height)
+    except DAMAGED as error:
+        raise DataError(f"{path}: cannot read the image: {_reason(error, path)}") from error
+
+
+def is_upright(path: Path | str) -> bool:
+    """Tell whether an image is stored as it is to be seen: no orientation tag turns it.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    try:
+        with PIL.Image.open(path) as opened:
+            return not _turn_of(opened)
     except DAMAGED as error:
         raise DataError(f"{path}: cannot read the image: {_reason(error, path)}") from error
 
@@ -148,6 +203,15 @@ def probe_images(
     """
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:  # most of the time goes into waiting for the disk
         return list(pool.map(lambda pair: _probe(*pair, decode=decode), zip(paths, sizes)))
+
+
+def _turn_of(opened: PIL.Image.Image) -> int:
+    """Return the orientation tag of an opened image where it asks for a turn, 2 to 8; 0 where it does not or cannot be read."""
+    try:
+        tag = opened.getexif().get(PIL.ExifTags.Base.Orientation)
+    except DAMAGED:  # of the tags, not of the pixels
+        return 0
+    return tag if tag in _TURNS else 0
 
 
 def _probe(path: Path, size: tuple[int, int] | None, *, decode: bool) -> ImageFault | tuple[int, int]:

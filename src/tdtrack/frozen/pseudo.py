@@ -15,16 +15,16 @@ from rich.progress import Progress, TextColumn
 from tdtrack.data import load_dataset
 from tdtrack.data.coco import write_coco
 from tdtrack.data.dataset import AnnotatedImage, DetectionDataset
+from tdtrack.data.images import is_upright
 from tdtrack.errors import DataError
 from tdtrack.files import atomic_write
 from tdtrack.runtime.engine import Engine
 from tdtrack.runtime.frames import ImageSource
-from tdtrack.runtime.sources import VideoSource, open_source
+from tdtrack.runtime.sources import VIDEO_SUFFIXES, VideoSource, open_source
 from tdtrack.types import Detections, Image
 
 __all__ = ["write_pseudo_boxes"]
 
-_VIDEO_SUFFIXES = frozenset({".mp4", ".mkv", ".avi", ".mov", ".webm", ".m4v", ".mpg", ".mpeg", ".ts"})
 _JPEG_QUALITY = 95
 _FRAMES = "frames"
 _READY = "boxes.ready.json"
@@ -94,16 +94,20 @@ def _annotated(image_id: int, first: int, path: Path, pixels: Image, found: Dete
 
 
 def _pictures(sources: Sequence[str], frames: Path, every: int) -> Iterator[tuple[Path, Image]]:
-    """Yield image files and their pixels; frames of videos become files first."""
+    """Yield image files and their pixels; frames of videos become files first, and so do images that a tag turns."""
     for place, source in enumerate(_opened(sources)):
         for number, frame in enumerate(source):
             if isinstance(source, ImageSource):
-                yield source.path_of(frame.index), frame.image
-            elif number % every == 0:
-                path = frames / f"{place:04d}-{source.name}" / f"{frame.index:08d}.jpg"  # videos may have the same name
-                with atomic_write(path, "wb") as file:
-                    PIL.Image.fromarray(frame.image).save(file, "JPEG", quality=_JPEG_QUALITY)
-                yield path, frame.image
+                stored = source.path_of(frame.index)
+                if not source.upright or is_upright(stored):
+                    yield stored, frame.image
+                    continue
+            elif number % every:
+                continue
+            path = frames / f"{place:04d}-{source.name}" / f"{frame.index:08d}.jpg"  # videos may have the same name
+            with atomic_write(path, "wb") as file:
+                PIL.Image.fromarray(frame.image).save(file, "JPEG", quality=_JPEG_QUALITY)
+            yield path, frame.image
         source.close()
 
 
@@ -111,5 +115,5 @@ def _opened(sources: Sequence[str]) -> Iterator[VideoSource]:
     """Open sources one by one; a folder that holds videos stands for them."""
     for source in sources:
         path = Path(source)
-        videos = sorted(item for item in path.iterdir() if item.suffix.lower() in _VIDEO_SUFFIXES) if path.is_dir() else []
+        videos = sorted(item for item in path.iterdir() if item.suffix.lower() in VIDEO_SUFFIXES) if path.is_dir() else []
         yield from map(open_source, videos or [path])

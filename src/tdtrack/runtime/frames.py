@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from PIL import Image as PillowImage
-
-from tdtrack.data.images import DAMAGED, load_image
+from tdtrack.data.images import image_size, load_image
 from tdtrack.errors import DataError, MediaError
 from tdtrack.files import is_out_of_reach, reason_of
 from tdtrack.types import Image
@@ -32,7 +30,7 @@ class Frame:
     Attributes:
         index: position from 0. It skips a number where a frame is known to be missing from a numbered sequence.
         seconds: time since the first frame.
-        image: ``(H, W, 3)`` RGB uint8, upright.
+        image: ``(H, W, 3)`` RGB uint8, upright; of a MOTChallenge sequence as it is stored.
     """
 
     index: int
@@ -75,6 +73,7 @@ class ImageSource:
 
     Attributes:
         paths: the files, in order.
+        upright: images are turned as their orientation tags say.
     """
 
     live = False
@@ -87,6 +86,7 @@ class ImageSource:
         frame_rate: float,
         indices: Sequence[int] | None = None,
         length: int | None = None,
+        upright: bool = True,
     ) -> None:
         """Look at the first image's size; pixels are read while iterating.
 
@@ -96,6 +96,7 @@ class ImageSource:
             frame_rate: frames per second, positive.
             indices: frame index of each image, ascending; ``None`` counts from 0 without gaps.
             length: how many frames there should be; ``None`` means as many as there are images.
+            upright: turn images as their orientation tags say.
 
         Raises:
             MediaError: the first image cannot be read.
@@ -106,11 +107,11 @@ class ImageSource:
         self.paths = tuple(paths)
         self._indices = tuple(range(len(paths)) if indices is None else indices)
         self.length: int | None = len(self.paths) if length is None else length
+        self.upright = upright
         try:
-            with PillowImage.open(self.paths[0]) as opened:
-                self.width, self.height = opened.size
-        except DAMAGED as error:
-            raise MediaError(f"{self.paths[0]}: not a readable image ({error}); replace it or remove it") from error
+            self.width, self.height = image_size(self.paths[0], upright=upright)
+        except DataError as error:
+            raise MediaError(f"{error}; replace it or remove it") from error
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the images that can be read; damaged ones are counted in ``truncated``.
@@ -122,7 +123,7 @@ class ImageSource:
         unreadable: list[str] = []
         for index, path in zip(self._indices, self.paths):
             try:
-                image = load_image(path)
+                image = load_image(path, upright=self.upright)
             except DataError as error:
                 if isinstance(error.__cause__, OSError) and is_out_of_reach(error.__cause__):
                     raise MediaError(out_of_reach(path, error.__cause__)) from error

@@ -16,7 +16,10 @@ from tdtrack.runtime.frames import DEFAULT_FRAME_RATE, Frame, ImageSource, Video
 from tdtrack.runtime.live import MAX_OUTAGE, LiveSource
 from tdtrack.runtime.streams import StreamSource
 
-__all__ = ["DEFAULT_FRAME_RATE", "IMAGE_SUFFIXES", "Frame", "VideoSource", "open_source"]
+__all__ = ["DEFAULT_FRAME_RATE", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "Frame", "VideoSource", "open_source"]
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv"})
+"""Endings by which videos are found in a folder; a video that is named may end as it likes."""
 
 _LIVE_SCHEMES = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp"})
 
@@ -25,9 +28,10 @@ def open_source(source: str | int | Path, *, frame_rate: float | None = None, ma
     """Open whatever holds frames.
 
     Args:
-        source: a video file; an image file; a folder of images, taken in natural order (``2.jpg`` before ``10.jpg``); a
-            MOTChallenge sequence folder, with or without ``seqinfo.ini``; a camera number, as a number or as text (``./0`` is a
-            folder of that name); or a stream address such as ``rtsp://host/path`` or ``https://host/clip.mp4``.
+        source: a video file; an image file; a folder of images, taken in natural order (``2.jpg`` before ``10.jpg``) and
+            turned as their orientation tags say; a MOTChallenge sequence folder, with or without ``seqinfo.ini``, its images as
+            they are stored, for its boxes are in stored pixels; a camera number, as a number or as text (``./0`` is a folder of
+            that name); or a stream address such as ``rtsp://host/path`` or ``https://host/clip.mp4``.
         frame_rate: frames per second, instead of what the source states; image folders state none and take 30.
         max_outage: seconds a camera or live stream may stay away before it counts as ended; 0 takes any end as the end.
 
@@ -74,6 +78,7 @@ def _open_sequence(folder: Path, frame_rate: float | None) -> VideoSource:
         frame_rate=frame_rate or info.frame_rate,
         indices=sequence.frame_index.tolist(),
         length=info.length,
+        upright=False,
     )
 
 
