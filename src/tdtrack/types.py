@@ -16,7 +16,10 @@ BoolArray = NDArray[np.bool_]
 Image = NDArray[np.uint8]
 """``(H, W, 3)`` RGB, uint8."""
 
-__all__ = ["BoolArray", "Detections", "FloatArray", "Image", "IntArray", "Tracks"]
+ANY_CLASS = -1
+"""Class of an ignore region that is one for every class."""
+
+__all__ = ["ANY_CLASS", "BoolArray", "Detections", "FloatArray", "Image", "IntArray", "Tracks"]
 
 
 def _column(name: str, value: ArrayLike, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 from tdtrack.data import load_dataset
 from tdtrack.data.coco import write_coco
 from tdtrack.data.load import inspect_dataset
-from tdtrack.errors import DataError, OutputError
+from tdtrack.errors import DataError, OutputError, ShapeError
+from tdtrack.types import ANY_CLASS
 
 
 def record(
@@ -203,6 +205,8 @@ NAN = float("nan")
         ({"image_id": None}, "annotation-malformed", "image_id None is not a whole number"),
         ({"category_id": 5}, "unknown-category", "category 5 is not in the list of categories"),
         ({"category_id": [7]}, "unknown-category", r"category \[7\] is not in"),
+        ({"category_id": None}, "unknown-category", "category None is not in"),
+        ({"category_id": "all", "iscrowd": 1}, "unknown-category", "category 'all' is not in"),
         ({"iscrowd": "0"}, "annotation-malformed", "iscrowd '0' is neither 0 nor 1"),
         ({"ignore": 2}, "annotation-malformed", "ignore 2 is neither 0 nor 1"),
         ({"iscrowd": []}, "annotation-malformed", r"iscrowd \[\] is neither 0 nor 1"),
@@ -319,13 +323,21 @@ def test_bad_image_and_category_records_are_named(folder: Folder) -> None:
 
 def test_writing_and_reading_again_gives_the_same_data_set(folder: Folder, tmp_path: Path) -> None:
     folder.add(bbox=(0.1, 0.7, 33.3, 77.77), iscrowd=1)
+    folder.add(annotation_id=77, iscrowd=1, category_id=None)
     dataset = load_dataset(folder.file, folder.images)
+    assert dataset.images[0].class_id.tolist()[-1] == ANY_CLASS
     write_coco(
         tmp_path / "again.json", dataset.images, dataset.classes, images_dir=folder.images, licence="CC0", description="d"
     )
     again = load_dataset(tmp_path / "again.json", folder.images)
     assert again.fingerprint() == dataset.fingerprint()
     assert again.licence == "CC0"
+
+
+def test_only_an_ignore_region_may_be_without_a_class(folder: Folder) -> None:
+    image = load_dataset(folder.file, folder.images).images[0]
+    with pytest.raises(ShapeError, match="a box has class -1; only ignore regions may be without a class"):
+        replace(image, class_id=np.full(len(image), ANY_CLASS))
 
 
 def test_an_image_outside_the_folder_cannot_be_written(folder: Folder, tmp_path: Path) -> None:

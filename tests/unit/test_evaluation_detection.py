@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tdtrack.errors import DataError, MissingExtraError, ShapeError
 from tdtrack.evaluation.detection import average_precision
-from tdtrack.types import BoolArray, Detections, FloatArray, IntArray
+from tdtrack.types import ANY_CLASS, BoolArray, Detections, FloatArray, IntArray
 
 
 @dataclass
@@ -53,7 +53,9 @@ def loop_average_precision(truths: list[Truth], detections: list[Detections], cl
             if label == class_id and not skip
         ]
         regions = [
-            row.tolist() for row, label, skip in zip(labels.xyxy, labels.class_id, labels.ignore) if label == class_id and skip
+            row.tolist()
+            for row, label, skip in zip(labels.xyxy, labels.class_id, labels.ignore)
+            if label in (class_id, ANY_CLASS) and skip
         ]
         positives += len(boxes)
         free = set(range(len(boxes)))
@@ -86,8 +88,9 @@ box = st.tuples(st.integers(0, 12), st.integers(0, 12), st.integers(1, 10), st.i
     lambda b: (b[0], b[1], b[0] + b[2], b[1] + b[3])
 )
 labelled = st.tuples(box, st.integers(0, 1), st.sampled_from([False, False, True]))
+region = st.tuples(box, st.just(ANY_CLASS), st.just(True))
 scored = st.tuples(box, st.integers(0, 1), st.integers(0, 8))
-scene = st.tuples(st.lists(labelled, max_size=5), st.lists(scored, max_size=7))
+scene = st.tuples(st.lists(labelled | labelled | region, max_size=5), st.lists(scored, max_size=7))
 
 
 @settings(max_examples=150, deadline=None)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from layouts import put
+from layouts import picture, put
 from tdtrack.config import AugmentConfig, DataSource
 from tdtrack.data import load_dataset, load_source
 from tdtrack.errors import ConfigError, DataError, OutputError, StoreError
@@ -19,6 +19,7 @@ from tdtrack.teacher.annotate import annotate
 from tdtrack.training import embeddings
 from tdtrack.training import samples as samples_module
 from tdtrack.training.samples import TrainingSamples, keep_classes, load_labelled_sets, training_batches
+from tdtrack.types import ANY_CLASS
 from training_world import COLOUR_TEACHERS, TINY_MODEL, embed_colour, tiny_config, write_images, write_store
 
 
@@ -213,6 +214,17 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
         assert [(i, kept.classes[value]) for i, value in zip(after.annotation_id, after.class_id)] == expected
     with pytest.raises(DataError, match=r"classes person, car, dog but the model learns bike"):
         keep_classes(dataset, ("bike",))
+
+
+def test_an_ignore_region_of_every_class_stays_whatever_is_learned(tmp_path: Path) -> None:
+    person, car, region, no_person = "5,6,20,40,1,1,0,0", "30,6,20,40,1,4,0,0", "60,6,20,40,0,0,0,0", "5,50,20,20,0,1,0,0"
+    put(tmp_path / "images" / "1.jpg", picture())
+    put(tmp_path / "annotations" / "1.txt", "\n".join([person, car, region, no_person]))
+    dataset = load_dataset(tmp_path)
+    for classes, expected in ((("car",), [0, ANY_CLASS]), (("car", "pedestrian"), [1, 0, ANY_CLASS, 1])):
+        (image,) = keep_classes(dataset, classes).images
+        assert image.class_id.tolist() == expected
+        assert image.ignore.tolist() == [False] * (len(expected) // 2) + [True] * (len(expected) // 2)
 
 
 def test_a_table_in_a_file_holds_what_one_in_memory_does(

@@ -17,7 +17,7 @@ from tdtrack.data.images import ImageFault, probe_images
 from tdtrack.data.reading import LightRecords, Request, is_there, path_inside
 from tdtrack.errors import DataError, OutputError
 from tdtrack.files import atomic_write, reason_of
-from tdtrack.types import IntArray
+from tdtrack.types import ANY_CLASS, IntArray
 
 __all__ = ["read_coco", "write_coco"]
 
@@ -29,8 +29,9 @@ _COMMON_NAMES = {"annotations", "_annotations.coco", "instances_default"}  # nam
 def read_coco(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     """Read a COCO JSON file.
 
-    Category ids may be any numbers; class ids follow their order. ``iscrowd`` and ``ignore`` make an ignore region. A box
-    that reaches over the border of its image is cut there. Segmentations and key points are passed over.
+    Category ids may be any numbers; class ids follow their order. ``iscrowd`` and ``ignore`` make an ignore region, which with
+    ``"category_id": null`` is one for every class. A box that reaches over the border of its image is cut there.
+    Segmentations and key points are passed over.
 
     Args:
         request: the JSON file, and the folder its file names are relative to: by default ``images`` beside it, or its own,
@@ -59,7 +60,8 @@ def write_coco(
     Args:
         path: the JSON file to write.
         images: in the order they are to have in the file.
-        classes: class names in order of class id; category ids count from 1. Ignore regions get ``iscrowd`` 1.
+        classes: class names in order of class id; category ids count from 1. Ignore regions get ``iscrowd`` 1, those of every
+            class no category.
         images_dir: folder the file names become relative to.
         description: where the data comes from.
         licence: of the data.
@@ -80,7 +82,7 @@ def write_coco(
                 {
                     "id": annotation_id,
                     "image_id": image.image_id,
-                    "category_id": class_id + 1,
+                    "category_id": None if class_id == ANY_CLASS else class_id + 1,
                     "bbox": box,
                     "area": box[2] * box[3],
                     "iscrowd": int(ignore),
@@ -301,9 +303,11 @@ def _read_annotations(path: Path, records: list[Any], class_of: dict[int, int], 
             problems.append(Problem("annotation-malformed", f"{path}: annotations[{position}]", message, dropped=True))
             continue
         image_id = _integer(record.get("image_id"))
-        class_id = class_of.get(record["category_id"]) if isinstance(record.get("category_id"), int | float) else None
         box = _box(record.get("bbox"))
         marks = [_mark(record.get(name)) for name in _MARKS]
+        class_id = class_of.get(record["category_id"]) if isinstance(record.get("category_id"), int | float) else None
+        if any(marks) and record.get("category_id", "") is None:
+            class_id = ANY_CLASS
         if image_id is None or class_id is None or box is None or None in marks or annotation_id in seen:
             kind, message = _fault(record, image_id, class_id, box)
             problems.append(Problem(kind, f"{path}: annotation {annotation_id}", message, dropped=True))

@@ -38,7 +38,7 @@ class AnnotatedImage:
         height: of the file, in pixels.
         annotation_id: ``(G,)`` int64, unique in the data set.
         xyxy: ``(G, 4)`` float32, corners in pixels, inside the image, ``x2 > x1`` and ``y2 > y1``.
-        class_id: ``(G,)`` int64 in ``[0, K)``.
+        class_id: ``(G,)`` int64 in ``[0, K)``; of an ignore region of every class ``tdtrack.types.ANY_CLASS``.
         ignore: ``(G,)`` bool, regions that count neither as object nor as background (crowds, distractors).
     """
 
@@ -55,13 +55,16 @@ class AnnotatedImage:
         """Check that the rows pair up.
 
         Raises:
-            ShapeError: a column does not have one row per box; names the image and the shape.
+            ShapeError: a column does not have one row per box, or a box that is no ignore region has no class; names the image
+                and the shape or the class.
         """
         n = len(self.annotation_id)
         for name, wanted in (("annotation_id", (n,)), ("xyxy", (n, 4)), ("class_id", (n,)), ("ignore", (n,))):
             shape = getattr(self, name).shape
             if shape != wanted:
                 raise ShapeError(f"image {self.image_id}: {name} has shape {shape}, expected {wanted}")
+        if n and (lowest := int(np.where(self.ignore, 0, self.class_id).min())) < 0:
+            raise ShapeError(f"image {self.image_id}: a box has class {lowest}; only ignore regions may be without a class")
 
     def __len__(self) -> int:
         """Return the number of boxes G, ignore regions included."""

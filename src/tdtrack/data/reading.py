@@ -133,7 +133,7 @@ class Gathering:
         Args:
             record: ``(n,)`` line or number of each box, from 1, unique within the image.
             tlwh: ``(n, 4)`` left, top, width, height; not checked yet.
-            class_id: ``(n,)`` in ``[0, K)``; ``None`` is the first class.
+            class_id: ``(n,)`` in ``[0, K)``, or ``ANY_CLASS``; ``None`` is the first class.
             ignore: ``(n,)``; ``None`` is no ignore region.
         """
         count = len(record)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tdtrack.data.dataset import DetectionDataset, Problem
 from tdtrack.data.reading import MAX_RECORDS, Gathering, ImageFinder, Request, list_images, read_label_rows
 from tdtrack.errors import DataError
-from tdtrack.types import IntArray
+from tdtrack.types import ANY_CLASS, IntArray
 
 __all__ = ["CLASSES", "read_visdrone"]
 
@@ -35,8 +35,8 @@ _IGNORED, _OTHERS = 0, len(CLASSES) + 1
 def read_visdrone(request: Request) -> tuple[DetectionDataset, list[Problem]]:
     """Read a part of VisDrone, still images or videos; target ids of videos are dropped.
 
-    Categories 1 to 10 are the classes. Ignored regions (0), others (11) and boxes with score 0 are ignore regions; those
-    without a class of their own are filed under the first, ``pedestrian``.
+    Categories 1 to 10 are the classes. Ignored regions (0), others (11) and boxes with score 0 are ignore regions; the first
+    two are so for every class.
 
     Args:
         request: the folder of one part, for instance ``VisDrone2019-DET-train``.
@@ -98,6 +98,6 @@ def _add_boxes(gathering: Gathering, file: Path, rows: NDArray[np.float64], line
     for row in np.flatnonzero(~known).tolist():
         gathering.refuse("unknown-class", f"{file}:{line[row]}", f"category {category[row]:g} is not one of VisDrone's 0 to 11")
     nameless = (category == _IGNORED) | (category == _OTHERS)
-    class_id = np.where(nameless, 0, category - 1).astype(np.int64)
+    class_id = np.where(nameless, ANY_CLASS, category - 1).astype(np.int64)
     ignore = nameless | (rows[:, 4] == 0)
     gathering.add_boxes(line[known], rows[known, :4], class_id[known], ignore[known])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tdtrack.boxes import xyxy_to_tlwh
 from tdtrack.errors import DataError, MissingExtraError, ShapeError
-from tdtrack.types import BoolArray, Detections, FloatArray, IntArray
+from tdtrack.types import ANY_CLASS, BoolArray, Detections, FloatArray, IntArray
 
 __all__ = ["RECALL_LEVELS", "DetectionReport", "LabelledBoxes", "average_precision"]
 
@@ -24,7 +24,7 @@ class LabelledBoxes(Protocol):
 
     Attributes:
         xyxy: ``(G, 4)`` corners in pixels.
-        class_id: ``(G,)`` class of each box.
+        class_id: ``(G,)`` class of each box; ``ANY_CLASS`` of regions of every class.
         ignore: ``(G,)`` true where a box is a region: detections inside it count neither for nor against.
     """
 
@@ -136,7 +136,7 @@ def _coco_curves(
 
     images = [{"id": index + 1} for index in range(len(ground_truth))]
     categories = [{"id": class_id, "name": str(class_id)} for class_id in classes]
-    boxes = _annotations("iscrowd", ((item.xyxy, item.class_id, item.ignore.astype(np.int64)) for item in ground_truth))
+    boxes = _annotations("iscrowd", (_of_each_class(item, classes) for item in ground_truth))
     found = _annotations("score", ((item.xyxy, item.class_id, item.score) for item in detections))
     truth = COCO({"images": images, "categories": categories, "annotations": boxes}, print_function=_silent)
     result = COCO({"images": images, "categories": categories, "annotations": found}, print_function=_silent)
@@ -151,6 +151,15 @@ def _coco_curves(
     precision = np.asarray(evaluation.eval["precision"], np.float64).reshape(RECALL_LEVELS, len(classes))
     recall = np.asarray(evaluation.eval["recall"], np.float64).reshape(len(classes))
     return precision, recall
+
+
+def _of_each_class(truth: LabelledBoxes, classes: list[int]) -> tuple[FloatArray, IntArray, NDArray[Any]]:
+    """Return boxes, classes and crowd marks; a region of every class becomes one of each."""
+    everywhere = np.flatnonzero(truth.class_id == ANY_CLASS)
+    rows = np.concatenate([np.flatnonzero(truth.class_id != ANY_CLASS), np.repeat(everywhere, len(classes))])
+    class_id = truth.class_id[rows]
+    class_id[len(rows) - len(everywhere) * len(classes) :] = np.tile(classes, len(everywhere))
+    return truth.xyxy[rows], class_id, truth.ignore[rows].astype(np.int64)
 
 
 def _annotations(field: str, images: Iterable[tuple[FloatArray, IntArray, NDArray[Any]]]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from tdtrack.training.augment import change_light, choose_placement, cut_boxes, 
 from tdtrack.training.embeddings import learned_embeddings
 from tdtrack.training.order import PositionBatches, sample_at, sample_generator
 from tdtrack.training.signals import ignore_interrupts
-from tdtrack.types import BoolArray, FloatArray, Image, IntArray
+from tdtrack.types import ANY_CLASS, BoolArray, FloatArray, Image, IntArray
 
 __all__ = ["Batch", "LabelledSet", "Sample", "TrainingSamples", "keep_classes", "load_labelled_sets", "training_batches"]
 
@@ -149,6 +149,8 @@ def rename_classes(dataset: DetectionDataset, names: Mapping[str, str]) -> Detec
 def keep_classes(dataset: DetectionDataset, classes: tuple[str, ...]) -> DetectionDataset:
     """Return the data set in other classes: matched by name, boxes of classes not among them left out.
 
+    Ignore regions of no class stay: what they hold may be of any.
+
     Args:
         dataset: any data set.
         classes: class names, in the order of the wanted class ids.
@@ -168,8 +170,9 @@ def keep_classes(dataset: DetectionDataset, classes: tuple[str, ...]) -> Detecti
 
 
 def _relabel(image: AnnotatedImage, new_id: IntArray) -> AnnotatedImage:
-    class_id = new_id[image.class_id]
-    kept = class_id >= 0
+    everywhere = image.class_id == ANY_CLASS
+    class_id = np.where(everywhere, ANY_CLASS, new_id[image.class_id])
+    kept = everywhere | (class_id >= 0)
     return replace(
         image,
         annotation_id=image.annotation_id[kept],
