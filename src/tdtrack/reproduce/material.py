@@ -28,8 +28,8 @@ __all__ = ["ARCHITECTURE", "Material", "WalkersMaterial", "content_key"]
 ARCHITECTURE = {"ResNet50": "resnet50", "ON-Small": "osnet_x0_25", "ON-Large": "osnet_ain_x1_0"}
 """Tab. 3's teachers; on walkers each is trained from scratch on the world's crops."""
 
-_SHARE: dict[Data, tuple[int, int]] = {"part": (1, 3), "base": (2, 3), "more": (1, 1)}
-"""Of the walkers' training videos."""
+_SHARE: dict[Data, tuple[int, int]] = {"part": (1, 15), "base": (2, 3), "more": (1, 1)}
+"""Of the walkers' training videos: about what MOT17, the BaseTrainSet, and it with CrowdHuman are to each other in images."""
 
 _SEQUENCES = frozenset({"sequences", "sequence_frames"})
 _DETECTION = frozenset({"detection_videos", "detection_frames", "validation_videos", "validation_frames"})
@@ -100,7 +100,7 @@ class WalkersMaterial:
 
     def data_key(self, data: Data, *, identities: bool = False) -> str:  # noqa: ARG002  (the world determines who is who)
         """Return a name that the world without its sequences, and the share of its videos, determine."""
-        return f"{self._world_key(_SEQUENCES)}-{data}"
+        return f"{self._world_key(_SEQUENCES)}-{_videos(self.scale.walkers, data)}-videos"
 
     def teacher_key(self, name: str) -> str:
         """Return a name that architecture, training and the world's crops determine."""
@@ -123,9 +123,10 @@ class WalkersMaterial:
     def training(self, data: Data, *, identities: bool) -> list[DataSource]:
         """Return the training images of a share of the videos, as one data set."""
         world = self.world()
-        annotations = world.train if data == "more" else world.root / "shares" / f"{data}.json"
+        videos = _videos(self.scale.walkers, data)
+        annotations = world.train if data == "more" else world.root / "shares" / f"{videos}-videos.json"
         if not annotations.is_file():
-            _write_share(load_dataset(world.train, world.images), _videos(self.scale.walkers, data), annotations, world.images)
+            _write_share(load_dataset(world.train, world.images), videos, annotations, world.images)
         who = world.root / "withheld" / "identities.json"
         if identities and not who.is_file():
             write_identities(who, *withheld_identities(self.scale.walkers))
