@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,15 +72,12 @@ def load_image(path: Path | str, *, upright: bool = False) -> Image:
     Raises:
         DataError: the file is missing, is no image, is cut short, or has more than 8 bits per channel.
     """
-    try:
-        with PIL.Image.open(path) as opened:
-            if opened.mode.startswith(_DEEP_MODES):
-                raise DataError(f"{path}: pixels are of Pillow mode {opened.mode}; convert the image to 8 bits per channel")
-            opened.load()
-            turned = opened.transpose(_TURNS[tag]) if upright and (tag := _turn_of(opened)) else opened
-            return np.array(turned if turned.mode == "RGB" else turned.convert("RGB"))  # a copy: Pillow lends read-only pixels
-    except DAMAGED as error:
-        raise DataError(f"{path}: cannot read the image: {_reason(error, path)}") from error
+    with _opened(path) as opened:
+        if opened.mode.startswith(_DEEP_MODES):
+            raise DataError(f"{path}: pixels are of Pillow mode {opened.mode}; convert the image to 8 bits per channel")
+        opened.load()
+        turned = opened.transpose(_TURNS[tag]) if upright and (tag := _turn_of(opened)) else opened
+        return np.array(turned if turned.mode == "RGB" else turned.convert("RGB"))  # a copy: Pillow lends read-only pixels
 
 
 def image_size(path: Path | str, *, upright: bool = False) -> tuple[int, int]:
@@ -92,12 +90,9 @@ def image_size(path: Path | str, *, upright: bool = False) -> tuple[int, int]:
     Raises:
         DataError: the file is missing or is no image.
     """
-    try:
-        with PIL.Image.open(path) as opened:
-            width, height = opened.size
-            return (height, width) if upright and _turn_of(opened) >= _LYING else (width, height)
-    except DAMAGED as error:
-        raise DataError(f"{path}: cannot read the image: {_reason(error, path)}") from error
+    with _opened(path) as opened:
+        width, height = opened.size
+        return (height, width) if upright and _turn_of(opened) >= _LYING else (width, height)
 
 
 def is_upright(path: Path | str) -> bool:
@@ -109,11 +104,8 @@ def is_upright(path: Path | str) -> bool:
     Raises:
         DataError: the file is missing or is no image.
     """
-    try:
-        with PIL.Image.open(path) as opened:
-            return not _turn_of(opened)
-    except DAMAGED as error:
-        raise DataError(f"{path}: cannot read the image: {_reason(error, path)}") from error
+    with _opened(path) as opened:
+        return not _turn_of(opened)
 
 
 def fit_image(image: Image, height: int, width: int) -> tuple[Image, float]:
@@ -203,6 +195,16 @@ def probe_images(
     """
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:  # most of the time goes into waiting for the disk
         return list(pool.map(lambda pair: _probe(*pair, decode=decode), zip(paths, sizes)))
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[PIL.Image.Image]:
+    """Open an image; what Pillow cannot read, also later in the block, is a ``DataError``."""
+    try:
+        with PIL.Image.open(path) as opened:
+            yield opened
+    except DAMAGED as error:
+        raise DataError(f"{path}: cannot read the image: {_reason(error, path)}") from error
 
 
 def _turn_of(opened: PIL.Image.Image) -> int:

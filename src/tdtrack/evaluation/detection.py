@@ -155,10 +155,10 @@ def _coco_curves(
 
 def _of_each_class(truth: LabelledBoxes, classes: list[int]) -> tuple[FloatArray, IntArray, NDArray[Any]]:
     """Return boxes, classes and crowd marks; a region of every class becomes one of each."""
-    everywhere = np.flatnonzero(truth.class_id == ANY_CLASS)
-    rows = np.concatenate([np.flatnonzero(truth.class_id != ANY_CLASS), np.repeat(everywhere, len(classes))])
+    everywhere = truth.class_id == ANY_CLASS
+    rows = np.repeat(np.arange(len(everywhere)), np.where(everywhere, len(classes), 1))
     class_id = truth.class_id[rows]
-    class_id[len(rows) - len(everywhere) * len(classes) :] = np.tile(classes, len(everywhere))
+    class_id[everywhere[rows]] = np.tile(classes, int(everywhere.sum()))
     return truth.xyxy[rows], class_id, truth.ignore[rows].astype(np.int64)
 
 
