@@ -134,9 +134,8 @@ def test_tables_share_models_and_seeds_add_to_them(run: Callable[..., str], out:
     assert (out / "fig5.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert "![Fig. 5" in (out / "fig5.md").read_text()
     world = next((out / "worlds").iterdir())
-    images = [
-        len(load_dataset(world / "shares" / f"{share}.json", world / "detection" / "images")) for share in ("part", "base")
-    ]
+    shares = [world / "shares" / f"{videos}-videos.json" for videos in (1, 2)]
+    images = [len(load_dataset(share, world / "detection" / "images")) for share in shares]
     assert images == [3, 6] and len(load_dataset(world / "detection" / "train.json", world / "detection" / "images")) == 9
 
 
