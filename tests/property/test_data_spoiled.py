@@ -18,6 +18,7 @@ from tdtrack.data.dataset import DetectionDataset
 from tdtrack.data.load import inspect_dataset
 from tdtrack.data.reading import IMAGE_SUFFIXES, path_inside
 from tdtrack.errors import TdtrackError
+from tdtrack.types import ANY_CLASS
 
 PEOPLE = [[Box(5, 6, 20, 40), Box(30, 10, 10, 30)], [], [Box(1, 2, 30, 20)]]
 NAMES = list(LAYOUTS)
@@ -46,7 +47,7 @@ def check(dataset: DetectionDataset) -> None:
         assert np.isfinite(image.xyxy).all()
         assert (image.xyxy[:, :2] >= 0).all() and (image.xyxy[:, 2:] <= (image.width, image.height)).all()
         assert (image.xyxy[:, 2:] > image.xyxy[:, :2]).all()
-        assert ((image.class_id >= 0) & (image.class_id < len(dataset.classes))).all()
+        assert ((image.class_id >= np.where(image.ignore, ANY_CLASS, 0)) & (image.class_id < len(dataset.classes))).all()
     ids = dataset.annotation_id.tolist()
     assert len(ids) == len(set(ids))
 

@@ -108,7 +108,8 @@ def test_a_request_to_stop_reaches_every_process(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     here = Path(__file__)
     script.write_text(
-        f"import sys\nfrom pathlib import Path\nsys.path.insert(0, {str(here.parent)!r})\n"
+        f"import signal, sys\nfrom pathlib import Path\nsys.path.insert(0, {str(here.parent)!r})\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # who starts the tests in the background has it ignored
         f"from {here.stem} import Workshop, run\n"
         f"if __name__ == '__main__':\n    run(Workshop(Path({str(tmp_path)!r})), 'long')\n"
     )
