@@ -113,6 +113,34 @@ def test_an_image_of_which_no_record_can_be_read_is_not_taken_for_an_empty_one(f
     folder.content["annotations"][0]["bbox"] = [10, 20, 0, 40]  # this says that nothing is there
     folder.write()
     assert [image.image_id for image in load_dataset(folder.file, skip_bad=True).images] == [1, 2]
+    for fault in ({"bbox": [float("nan"), 20, 30, 40]}, {"bbox": [200, 20, 30, 40]}, {"id": None}):
+        folder.content["annotations"][0] = {**record(), **fault}
+        folder.write()
+        assert [image.image_id for image in load_dataset(folder.file, skip_bad=True).images] == [2]
+        folder.add()  # another one that can be used
+        assert [len(image) for image in load_dataset(folder.file, skip_bad=True).images] == [1, 1]
+        folder.content["annotations"].pop()
+
+
+def test_boxes_of_an_id_that_two_images_have_belong_to_neither(folder: Folder) -> None:
+    folder.content["images"] += [
+        {"id": 2, "file_name": "b.png"},  # the same once more: no harm
+        {"id": 1, "file_name": "b.png"},
+    ]
+    folder.write()
+    with pytest.raises(DataError, match=r"image 2: the id is used twice; the second is 'b\.png'; fix it"):
+        load_dataset(folder.file)
+    assert "the second is 'b.png': whose the boxes are cannot be told, so both are left out" in str(
+        inspect_dataset(folder.file)[2][1]
+    )
+    assert load_dataset(folder.file, skip_bad=True).annotation_id.tolist() == [2]
+
+
+def test_file_names_of_windows_are_found(folder: Folder) -> None:
+    for image in folder.content["images"]:
+        image["file_name"] = f"images\\{image['file_name']}"
+    folder.write()
+    assert [image.path for image in load_dataset(folder.file).images] == [folder.images / "a.png", folder.images / "b.png"]
 
 
 def test_a_size_that_is_not_stated_is_the_files(folder: Folder) -> None:
@@ -318,7 +346,7 @@ def test_bad_image_and_category_records_are_named(folder: Folder) -> None:
         "image-malformed",
         "image-malformed",
     ]
-    assert [image.image_id for image in load_dataset(folder.file, folder.images, skip_bad=True).images] == [1, 2, 3]
+    assert [image.image_id for image in load_dataset(folder.file, folder.images, skip_bad=True).images] == [2, 3]
 
 
 def test_writing_and_reading_again_gives_the_same_data_set(folder: Folder, tmp_path: Path) -> None:

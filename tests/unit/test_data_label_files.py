@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import PIL.ExifTags
 import PIL.Image
 import pytest
 
@@ -67,6 +69,31 @@ def test_an_image_of_which_no_record_can_be_read_is_not_taken_for_an_empty_one(n
     put(files[0], "\n".join([first, *rest]))
     assert len(problems(path)) == 1
     assert left(path) == names[1:]
+
+
+def test_an_image_of_boxes_that_are_elsewhere_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, [PEOPLE[0], [], PEOPLE[1]], 1)
+    for rows, names in (
+        ("0 50 40 20 30\n", ["000002.jpg", "000003.jpg"]),
+        ("0 1.5 0.5 0.2 0.2\n", ["000002.jpg", "000003.jpg"]),
+        ("0 0.5 0.5 nan 0.2\n", ["000002.jpg", "000003.jpg"]),
+        ("0 0.5 0.5 0 0.2\n", ["000001.jpg", "000002.jpg", "000003.jpg"]),  # this says that nothing is there
+        ("0 50 40 20 30\n0 0.5 0.5 0.2 0.2\n", ["000001.jpg", "000002.jpg", "000003.jpg"]),
+    ):
+        put(tmp_path / "labels" / "train" / "000001.txt", rows)
+        assert left(path) == names
+
+
+@pytest.mark.parametrize("write", [write_yolo, write_jde])
+def test_fractions_of_an_image_that_its_tag_turns_are_refused(write: Callable[..., Path], tmp_path: Path) -> None:
+    path = write(tmp_path, PEOPLE, 1)
+    image = next(tmp_path.rglob("000001.[jp][pn]g"))
+    tags = PIL.Image.Exif()
+    for tag, count in ((1, 3), (6, 1)):
+        tags[PIL.ExifTags.Base.Orientation] = tag
+        PIL.Image.new("RGB", (WIDTH, HEIGHT)).save(image, exif=tags)
+        assert load_dataset(path, skip_bad=True).num_boxes == count
+    only(path, r"image-turned: .*000001\.\w+ is turned by its orientation tag \(6\), and whether", 1)
 
 
 def test_an_image_of_too_many_records_is_not_taken_for_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +216,30 @@ def test_yolo_without_a_description_needs_names(tmp_path: Path) -> None:
     put(tmp_path / "classes.txt", "person\ndog\n")
     assert load_dataset(tmp_path).classes == ("person", "dog")
     assert load_dataset(tmp_path).num_boxes == 3
+
+
+def test_a_part_that_is_not_there_is_not_taken_for_all_images(tmp_path: Path) -> None:
+    write_yolo(tmp_path, PEOPLE, 1).unlink()
+    put(tmp_path / "classes.txt", "person\n")
+    put(tmp_path / "images" / "validation" / "9.jpg", picture())
+    assert len(load_dataset(tmp_path)) == 2
+    with pytest.raises(DataError, match=r"images: there is no folder val \(there is train, validation\); rename one"):
+        load_dataset(tmp_path, split="val")
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "train").rename(tmp_path / kind / "training")
+    with pytest.raises(DataError, match=r"there is no folder train \(there is training, validation\)"):
+        load_dataset(tmp_path)
+    (tmp_path / "images" / "validation").rename(tmp_path / "images" / "more")
+    assert len(load_dataset(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("description", ["path: images\ntrain: train\n", "train: ABSOLUTE\n"])
+def test_labels_are_found_beside_an_image_folder_that_paths_begin_in(description: str, tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, PEOPLE, 1)
+    put(path, description.replace("ABSOLUTE", str(tmp_path / "images" / "train")) + "names: [person]")
+    images = tmp_path / "images" if "ABSOLUTE" in description else None
+    assert load_dataset(path, images).num_boxes == 3
+    assert problems(path, images=images) == []
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,8 @@ def test_a_detection_data_set_forgets_identities(tmp_path: Path) -> None:
 def test_mot15_flags_without_classes(tmp_path: Path) -> None:
     make_sequence(tmp_path, "a", gt="1,1,10,20,30,40,1,-1,-1,-1\n1,2,10,20,30,40,0,1.5,2,3\n")
     assert load_dataset(tmp_path).images[0].ignore.tolist() == [False, True]
+    make_sequence(tmp_path / "more", "a", gt="1,1,10,20,30,40,-1,-1,-1,-1\n1,2,10,20,30,40,0.9,-1,-1,-1\n")
+    assert load_dataset(tmp_path / "more").images[0].ignore.tolist() == [False, False]  # any but 0 counts, as in evaluation
 
 
 def test_the_copies_of_a_mot17_scene_are_read_once(tmp_path: Path) -> None:

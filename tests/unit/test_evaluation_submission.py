@@ -111,7 +111,7 @@ def test_each_split_wants_its_own_sequences(split: str, tmp_path: Path) -> None:
         (ROW + "1.5,1,10,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: frame and id must be whole numbers"),
         (ROW + "2,0,10,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: id 0; ids of a submission count from 1"),
         (ROW + "2,-1,10,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: ids must not be negative"),
-        (ROW + "\n" + ROW, r"MOT20-06\.txt:3: id 1 is already in frame 1 \(line 1\)"),
+        (ROW + ROW, r"MOT20-06\.txt:2: id 1 is already in frame 1 \(line 1\)"),
         (ROW + "2,1,10,20,0,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: a box of 0 x 40 pixels"),
         (ROW + "2,1,10,20,nan,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: a field is not a finite number"),
         (ROW + "2,1,1e9,20,30,40,0.9,-1,-1,-1\n", r"MOT20-06\.txt:2: box \[1000000000\.0, .* is not in pixels of a frame"),
@@ -151,6 +151,28 @@ def test_line_ends_of_windows_and_blanks_between_columns_are_taken(tmp_path: Pat
     for text in (rows.replace("\n", "\r\n"), rows.replace(",", " "), rows.replace(",", ", ")[:-1]):
         folder = results(tmp_path / "results", text=text)
         assert set(write_submission(folder, "MOT20", tmp_path / "a.zip").rows.values()) == {2}
+
+
+@pytest.mark.parametrize("text", ["\n" + ROW, ROW + "\n", ROW + " \n" + ROW.replace("1,1,", "2,1,", 1), "\ufeff" + ROW])
+def test_what_stops_the_server_is_mended_in_writing_and_refused_in_a_zip(text: str, tmp_path: Path) -> None:
+    from trackeval.datasets import MotChallenge2DBox
+    from trackeval.utils import TrackEvalException
+
+    folder = results(tmp_path / "results", text=text)
+    write_submission(folder, "MOT20", tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "mine.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    with pytest.raises(DataError, match=r"MOT20-04\.txt:\d: (a blank line|.* holds '\\ufeff')"):
+        check_submission(tmp_path / "mine.zip", "MOT20")
+
+    def read(name: str) -> float:
+        rows, _ = MotChallenge2DBox._load_simple_text_file("MOT20-04.txt", is_zipped=True, zip_file=str(tmp_path / name))
+        return float(rows["1"][0][2])
+
+    assert read("a.zip") == 10
+    with pytest.raises((TrackEvalException, KeyError)):
+        read("mine.zip")
 
 
 def test_missing_sequences_are_listed(tmp_path: Path) -> None:

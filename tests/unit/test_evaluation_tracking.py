@@ -103,6 +103,13 @@ def test_mot15_drops_rows_with_flag_0_and_takes_any_class_column(tmp_path: Path)
     assert (report.overall["GT_Dets"], report.overall["MOTA"]) == (10, 1.0)
 
 
+@pytest.mark.parametrize("flag", ["0.9", "-1", "2"])
+def test_every_flag_but_0_counts(flag: str, tmp_path: Path) -> None:
+    gt = sequence(tmp_path / "gt", "A", lines(WALK, f"{flag},-1,-1,-1")).parent
+    report = evaluate_tracking(gt, result(tmp_path / "r", "A.txt", TRACK))
+    assert (report.overall["GT_Dets"], report.overall["MOTA"]) == (10, 1.0)
+
+
 def test_overall_is_over_all_boxes_not_over_sequences(tmp_path: Path) -> None:
     gt = tmp_path / "gt"
     sequence(gt, "A", MOT17)

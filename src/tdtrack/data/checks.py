@@ -28,11 +28,13 @@ class CheckedBoxes:
     Attributes:
         xyxy: ``(N, 4)`` float32 inside the image; meaningless where a box is not usable.
         usable: ``(N,)`` bool.
+        misplaced: ``(N,)`` bool: not usable though it may have an area, so that there is an object somewhere.
         worth_saying: the rows whose box is not usable, or reaches more than a pixel over the border, ascending.
     """
 
     xyxy: FloatArray
     usable: BoolArray
+    misplaced: BoolArray
     worth_saying: NDArray[np.int64]
     _verdict: NDArray[np.int8]
     _tlwh: NDArray[np.float64]
@@ -82,4 +84,5 @@ def check_boxes(tlwh: NDArray[np.float64], size: NDArray[np.int64]) -> CheckedBo
     verdict[~has_area] = _NO_AREA
     verdict[~finite] = _NOT_FINITE
     usable = verdict <= _CLIPPED
-    return CheckedBoxes(xyxy, usable, np.flatnonzero(verdict != _FINE), verdict, tlwh, size)
+    misplaced = np.isin(verdict, (_NOT_FINITE, _OUTSIDE))
+    return CheckedBoxes(xyxy, usable, misplaced, np.flatnonzero(verdict != _FINE), verdict, tlwh, size)

@@ -120,7 +120,7 @@ def _relative(path: Path, folder: Path) -> str:
 @dataclass(frozen=True, slots=True)
 class _ImageRecord:
     image_id: int
-    file_name: str
+    path: Path
     size: tuple[int, int] | None
 
 
@@ -141,17 +141,17 @@ def _read(path: Path, images_dir: Path | None, *, decode: bool) -> tuple[Detecti
     folder = images_dir or _default_images(path, content["images"])
     problems: list[Problem] = []
     class_of, classes = _read_categories(path, content["categories"], problems)
-    records = _read_images(path, folder, content["images"], problems)
+    records, shared = _read_images(path, folder, content["images"], problems)
     boxes = _read_annotations(path, content["annotations"], class_of, problems)
     row = _rows_of(boxes.image_id, np.array([record.image_id for record in records], np.int64))
-    sizes = _find_images(path, folder, records, np.bincount(row[row >= 0], minlength=len(records)), problems, decode=decode)
+    sizes = _find_images(path, records, np.bincount(row[row >= 0], minlength=len(records)), problems, decode=decode)
     for index in np.flatnonzero(row < 0).tolist():
         message = f"image {boxes.image_id[index]} is not in the list of images"
         where = f"{path}: annotation {boxes.annotation_id[index]}"
         problems.append(Problem("annotation-without-image", where, message, dropped=True))
 
     unread = boxes.refused_on - set(boxes.image_id.tolist())  # without a box they would count as images without objects
-    sizes[[record.image_id in unread for record in records]] = 0
+    sizes[[record.image_id in unread | shared for record in records]] = 0
     on_image = np.flatnonzero((row >= 0) & np.all(sizes[row] > 0, axis=1)) if records else row[:0]
     checked = check_boxes(boxes.tlwh[on_image], sizes[row[on_image]])
     for index in checked.worth_saying.tolist():
@@ -159,10 +159,11 @@ def _read(path: Path, images_dir: Path | None, *, decode: bool) -> tuple[Detecti
         where = f"{path}: annotation {boxes.annotation_id[on_image[index]]}"
         problems.append(Problem(kind, where, message, dropped=not checked.usable[index]))
     keep = on_image[checked.usable]
+    sizes[np.setdiff1d(row[on_image[checked.misplaced]], row[keep])] = 0
     usable_image = np.all(sizes > 0, axis=1)
     images = images_from_columns(
         [
-            (record.image_id, folder / record.file_name, width, height)
+            (record.image_id, record.path, width, height)
             for record, (width, height), usable in zip(records, sizes.tolist(), usable_image)
             if usable
         ],
@@ -187,11 +188,11 @@ def _rows_of(image_id: IntArray, known: IntArray) -> IntArray:
 
 
 def _find_images(
-    path: Path, folder: Path, records: list[_ImageRecord], num_boxes: IntArray, problems: list[Problem], *, decode: bool
+    path: Path, records: list[_ImageRecord], num_boxes: IntArray, problems: list[Problem], *, decode: bool
 ) -> IntArray:
     """Return the ``(len(records), 2)`` width and height of each image file, zeros where it cannot be used."""
     sizes = np.zeros((len(records), 2), np.int64)
-    found = probe_images([folder / record.file_name for record in records], [record.size for record in records], decode=decode)
+    found = probe_images([record.path for record in records], [record.size for record in records], decode=decode)
     nowhere = all(isinstance(outcome, ImageFault) and outcome.kind == "image-missing" for outcome in found)
     hint = ", nor does any other; pass the folder that the file names are relative to with --images" if nowhere else ""
     for index, (record, outcome) in enumerate(zip(records, found)):
@@ -248,10 +249,12 @@ def _read_categories(path: Path, records: list[Any], problems: list[Problem]) ->
     return {category_id: class_id for class_id, category_id in enumerate(ordered)}, tuple(names[key] for key in ordered)
 
 
-def _read_images(path: Path, folder: Path, records: list[Any], problems: list[Problem]) -> list[_ImageRecord]:
+def _read_images(path: Path, folder: Path, records: list[Any], problems: list[Problem]) -> tuple[list[_ImageRecord], set[int]]:
+    """Return the images, and the ids that several of them have: whose the boxes are cannot be told."""
     kept: list[_ImageRecord] = []
-    seen: set[int] = set()
-    files: dict[str, int] = {}
+    file_of: dict[int, Path] = {}
+    files: dict[Path, int] = {}
+    shared: set[int] = set()
     for position, record in enumerate(records):
         image_id = _integer(record.get("id")) if isinstance(record, dict) else None
         file_name = record.get("file_name") if isinstance(record, dict) else None
@@ -259,7 +262,7 @@ def _read_images(path: Path, folder: Path, records: list[Any], problems: list[Pr
             message = f"record {_short(record)} needs a whole-number id and a file_name"
             problems.append(Problem("image-malformed", f"{path}: images[{position}]", message, dropped=True))
             continue
-        if path_inside(folder, file_name) is None:
+        if (file := path_inside(folder, file_name)) is None:
             message = f"file_name {_short(file_name)} leads out of the image folder {folder}"
             problems.append(Problem("image-outside-folder", f"{path}: image {image_id}", message, dropped=True))
             continue
@@ -274,17 +277,20 @@ def _read_images(path: Path, folder: Path, records: list[Any], problems: list[Pr
                 problems.append(Problem("image-malformed", where, message, dropped=True))
                 continue
             size = (width, height)
-        if image_id in seen:
+        if image_id in file_of:
             message = f"the id is used twice; the second is {file_name!r}"
+            if file != file_of[image_id]:
+                message += ": whose the boxes are cannot be told, so both are left out"
+                shared.add(image_id)
             problems.append(Problem("duplicate-image-id", where, message, dropped=True))
             continue
-        if file_name in files:
-            message = f"file {file_name!r} is also image {files[file_name]}"
+        if file in files:
+            message = f"file {file_name!r} is also image {files[file]}"
             problems.append(Problem("duplicate-image-file", where, message, dropped=False))
-        seen.add(image_id)
-        files[file_name] = image_id
-        kept.append(_ImageRecord(image_id, file_name, size))
-    return kept
+        file_of[image_id] = file
+        files[file] = image_id
+        kept.append(_ImageRecord(image_id, file, size))
+    return kept, shared
 
 
 def _read_annotations(path: Path, records: list[Any], class_of: dict[int, int], problems: list[Problem]) -> _Boxes:
@@ -297,12 +303,14 @@ def _read_annotations(path: Path, records: list[Any], class_of: dict[int, int], 
     seen: set[int] = set()
     refused_on: set[int] = set()
     for position, record in enumerate(records):
-        annotation_id = _integer(record.get("id")) if isinstance(record, dict) else None
+        annotation_id, image_id = (
+            (_integer(record.get(key)) for key in ("id", "image_id")) if isinstance(record, dict) else (None, None)
+        )
         if annotation_id is None:
             message = f"record {_short(record)} has no whole-number id"
             problems.append(Problem("annotation-malformed", f"{path}: annotations[{position}]", message, dropped=True))
+            refused_on |= set() if image_id is None else {image_id}
             continue
-        image_id = _integer(record.get("image_id"))
         box = _box(record.get("bbox"))
         marks = [_mark(record.get(name)) for name in _MARKS]
         class_id = class_of.get(record["category_id"]) if isinstance(record.get("category_id"), int | float) else None

@@ -138,7 +138,7 @@ class ImageFault:
     """Why an image file cannot be used.
 
     Attributes:
-        kind: ``"image-missing"``, ``"image-unreadable"`` or ``"image-size-differs"``.
+        kind: ``"image-missing"``, ``"image-unreadable"``, ``"image-turned"`` or ``"image-size-differs"``.
         message: names the file and what is wrong with it.
     """
 
@@ -181,7 +181,7 @@ def crop_boxes(image: Image, xyxy: FloatArray) -> list[Image]:
 
 
 def probe_images(
-    paths: Sequence[Path], sizes: Sequence[tuple[int, int] | None], *, decode: bool = False
+    paths: Sequence[Path], sizes: Sequence[tuple[int, int] | None], *, decode: bool = False, upright: bool = False
 ) -> list[ImageFault | tuple[int, int]]:
     """Read the headers of image files and find those that cannot be used.
 
@@ -189,12 +189,13 @@ def probe_images(
         paths: the image files.
         sizes: the width and height each file should have; ``None`` takes any.
         decode: also decode every image, which finds files that are cut short but takes a hundred times longer.
+        upright: refuse images that an orientation tag turns: what is a fraction of one side may be meant of the other.
 
     Returns:
         For each file its width and height, or what is wrong with it.
     """
     with ThreadPoolExecutor(_HEADER_THREADS) as pool:  # most of the time goes into waiting for the disk
-        return list(pool.map(lambda pair: _probe(*pair, decode=decode), zip(paths, sizes)))
+        return list(pool.map(lambda pair: _probe(*pair, decode=decode, upright=upright), zip(paths, sizes)))
 
 
 @contextmanager
@@ -216,11 +217,13 @@ def _turn_of(opened: PIL.Image.Image) -> int:
     return tag if tag in _TURNS else 0
 
 
-def _probe(path: Path, size: tuple[int, int] | None, *, decode: bool) -> ImageFault | tuple[int, int]:
+def _probe(path: Path, size: tuple[int, int] | None, *, decode: bool, upright: bool) -> ImageFault | tuple[int, int]:
     try:
         with PIL.Image.open(path) as opened:
             width, height = opened.size
             deep = opened.mode.startswith(_DEEP_MODES)
+            # Pillow decodes a PNG file to look for tags behind its pixels.
+            turn = _turn_of(opened) if upright and (opened.format != "PNG" or "exif" in opened.info) else 0
             if decode:
                 opened.load()
     except FileNotFoundError:
@@ -229,6 +232,12 @@ def _probe(path: Path, size: tuple[int, int] | None, *, decode: bool) -> ImageFa
         return ImageFault("image-unreadable", f"image file {path} cannot be read: {_reason(error, path)}")
     if deep:
         return ImageFault("image-unreadable", f"image file {path} has more than 8 bits per channel")
+    if turn:
+        return ImageFault(
+            "image-turned",
+            f"image file {path} is turned by its orientation tag ({turn}), and whether its boxes are fractions of the turned "
+            "or of the stored picture is not known: store it upright, without the tag",
+        )
     if size is not None and size != (width, height):
         said = f"image file {path} is {width}x{height}, the annotations say {size[0]}x{size[1]}"
         turned = "; its orientation tag turns it: store it upright" if size == (height, width) else ""

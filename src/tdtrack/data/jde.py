@@ -71,10 +71,15 @@ def find_label_folders(path: Path) -> list[Path]:
 
 
 def label_of(image: Path, root: Path, folder: str) -> Path:
-    """Return where an image's labels are: the last ``images`` of its path below ``root`` replaced, ``.txt`` for its ending."""
+    """Return where an image's labels are: the last ``images`` of its path replaced, ``.txt`` for its ending.
+
+    That may be ``root`` itself, where its sibling of the other name is there.
+    """
     parts = list(image.relative_to(root).parts[:-1])
     if "images" in parts:
         parts[len(parts) - 1 - parts[::-1].index("images")] = folder
+    elif root.absolute().name == "images" and (beside := root.absolute().parent / folder).is_dir():
+        root = beside
     return root.joinpath(*parts, f"{image.stem}.txt")
 
 

@@ -364,5 +364,5 @@ def _read_frames(sequence: MotSequence, number: int, problems: list[Problem], *,
         number * _ANNOTATION_ID_STEP + rows.line[keep],
         checked.xyxy[checked.usable],
         np.zeros(len(keep), np.int64),
-        ~(person[keep] & (rows.score[keep] > 0)),
+        ~(person[keep] & (rows.score[keep] != 0)),
     )

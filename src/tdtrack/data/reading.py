@@ -173,8 +173,9 @@ class Gathering:
         sizes = self._sizes(np.bincount(image_row, minlength=len(self._images)), decode=decode)
 
         found = np.flatnonzero(np.all(sizes[image_row] > 0, axis=1)) if len(self._images) else image_row
+        strays = found[:0]
         if self.relative:
-            found = self._refuse_pixels(found, image_row, record, tlwh)
+            found, strays = self._refuse_pixels(found, image_row, record, tlwh)
             tlwh[found] *= np.tile(sizes[image_row[found]], (1, 2))
         checked = check_boxes(tlwh[found], sizes[image_row[found]])
         for row in checked.worth_saying.tolist():
@@ -182,6 +183,8 @@ class Gathering:
             where = self._where(image_row[found[row]], record[found[row]])
             self.problems.append(Problem(kind, where, message, dropped=not checked.usable[row]))
         keep = found[checked.usable]
+        strays = np.setdiff1d(image_row[np.concatenate([strays, found[checked.misplaced]])], image_row[keep])
+        sizes[strays] = 0  # images that lost every box are not known to be empty
         usable = np.all(sizes > 0, axis=1)
         image_id = np.array([image.image_id for image in self._images], np.int64)
         images = images_from_columns(
@@ -201,7 +204,8 @@ class Gathering:
     def _sizes(self, num_boxes: IntArray, *, decode: bool) -> IntArray:
         """Return the ``(images, 2)`` width and height of each image file, zeros where it cannot be used."""
         sizes = np.zeros((len(self._images), 2), np.int64)
-        outcomes = probe_images([image.path for image in self._images], [image.size for image in self._images], decode=decode)
+        paths, stated = [image.path for image in self._images], [image.size for image in self._images]
+        outcomes = probe_images(paths, stated, decode=decode, upright=self.relative)
         seen: dict[Path, str] = {}
         for index, (image, outcome) in enumerate(zip(self._images, outcomes)):
             if isinstance(outcome, ImageFault):
@@ -213,15 +217,17 @@ class Gathering:
             seen[image.path] = image.place
         return sizes
 
-    def _refuse_pixels(self, found: IntArray, image_row: IntArray, record: IntArray, tlwh: NDArray[np.float64]) -> IntArray:
-        """Return the boxes that are fractions; those in pixels would all be called outside their image."""
+    def _refuse_pixels(
+        self, found: IntArray, image_row: IntArray, record: IntArray, tlwh: NDArray[np.float64]
+    ) -> tuple[IntArray, IntArray]:
+        """Return the boxes that are fractions, and the others; those in pixels would all be called outside their image."""
         far: BoolArray = np.any(np.abs(tlwh[found]) > _FAR, axis=1) & np.all(np.isfinite(tlwh[found]), axis=1)
         for row in found[far].tolist():
             left, top, width, height = tlwh[row].tolist()
             said = f"({left + width / 2:.6g}, {top + height / 2:.6g}, {width:.6g}, {height:.6g})"
             message = f"centre and size {said} are not fractions of the image; divide them by its width and height"
             self.refuse("box-not-fraction", self._where(image_row[row], record[row]), message)
-        return np.asarray(found[~far], np.int64)
+        return np.asarray(found[~far], np.int64), np.asarray(found[far], np.int64)
 
     def _where(self, image_row: int, record: int) -> str:
         place = self._images[image_row].place

@@ -27,6 +27,7 @@ __all__ = ["find_yaml", "read_yolo"]
 
 _COLUMNS = ("class", "centre x", "centre y", "width", "height")
 _MAX_CLASSES = 100_000
+_HELD_OUT = {"val", "valid", "validation", "test", "testing"}  # folders of images that are not to be trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +129,27 @@ def _undescribed(request: Request, split: str) -> _Description:
     for place in (folder / "classes.txt", folder / "labels" / "classes.txt"):
         if place.is_file():
             classes = tuple(line.strip() for line in read_text_lines(place, "a list of class names") if line.strip())
-            inner = f"images/{split}"
-            entry = inner if (folder / inner).is_dir() else "images"
-            return _Description(classes, request.images or folder, (entry,))
+            root = request.images or folder
+            return _Description(classes, root, (_split_folder(root, split),))
     raise DataError(f"{folder}: no data.yaml with names and no classes.txt, so the classes have no names; write one of them")
+
+
+def _split_folder(root: Path, split: str) -> str:
+    """Return the folder of a split's images; all of ``images`` are the part to train on where it has no others.
+
+    Raises:
+        DataError: there is no such split.
+    """
+    images = root / "images"
+    if (images / split).is_dir():
+        return f"images/{split}"
+    folders = sorted(place.name for place in images.iterdir() if place.is_dir()) if images.is_dir() else []
+    if split == "train" and not _HELD_OUT & set(folders):
+        return "images"
+    raise DataError(
+        f"{images}: there is no folder {split} (there is {', '.join(folders) or 'none'}); "
+        "rename one, or write a data.yaml that says which images are train, val and test"
+    )
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -90,6 +90,7 @@ def write_submission(results: Path | str, benchmark: str, out: Path | str, *, sp
     with atomic_write(out, "wb") as target:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in content.items():
+                text = "".join(f"{line}\n" for line in text.split("\n") if line.strip())
                 archive.writestr(zipfile.ZipInfo(f"{name}.txt", _EPOCH), text, zipfile.ZIP_DEFLATED)
         target.flush()
         rows = check_submission(target.name, benchmark, split=split).rows
@@ -122,7 +123,9 @@ def check_submission(path: Path | str, benchmark: str, *, split: str = "test") -
                 if member.compress_type not in _PACKED:
                     raise DataError(f"{path}: {member.filename} is packed by method {member.compress_type}; pack it by deflate")
                 place = f"{path}: {member.filename}"
-                found = _parse(place, _decode(place, archive.read(member)))
+                text = _decode(place, archive.read(member), "utf-8")  # by which a mark before the text is part of it
+                _refuse_blank_lines(place, text)
+                found = _parse(place, text)
                 _check(found, lengths[name], name)
                 rows[name] = len(found.line)
     except OSError as error:
@@ -141,16 +144,23 @@ def _result_file(folder: Path, name: str) -> Path | None:
 
 def _read(path: Path) -> str:
     try:
-        return _decode(str(path), path.read_bytes())
+        return _decode(str(path), path.read_bytes(), "utf-8-sig")
     except OSError as error:
         raise DataError(f"cannot read {path}: {reason_of(error)}") from error
 
 
-def _decode(place: str, content: bytes) -> str:
+def _decode(place: str, content: bytes, encoding: str) -> str:
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
         raise DataError(f"{place} is not a text file ({error.reason} at byte {error.start}); pass MOT text") from error
+
+
+def _refuse_blank_lines(place: str, text: str) -> None:
+    """Refuse what stops the server, wherever it stands."""
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        if not line.strip() and text:
+            raise DataError(f"{place}:{number}: a blank line, at which the server stops; remove it, or write the zip anew")
 
 
 def _parse(place: str, text: str) -> Rows:

@@ -265,7 +265,7 @@ def _sequence_data(folder: Path, truth: Rows, result: Rows, rules: str) -> Any:
     raw["gt_dets"], raw["gt_ids"], raw["gt_classes"], flags = _by_frame(
         truth.frame, length, truth.tlwh, _labels(truth), truth.class_id, truth.flag
     )
-    raw["gt_extras"] = [{"zero_marked": flag.astype(np.int64)} for flag in flags]
+    raw["gt_extras"] = [{"zero_marked": (flag != 0).astype(np.int64)} for flag in flags]
     raw["tracker_dets"], raw["tracker_ids"], raw["tracker_classes"], raw["tracker_confidences"] = _by_frame(
         result.frame, length, result.tlwh, _labels(result), np.full(len(result.line), _PEDESTRIAN), result.flag
     )
