@@ -16,7 +16,7 @@ from tdtrack.jobs.manifest import MANIFEST_FILE, Manifest
 from tdtrack.jobs.pool import Failure, RayCluster, run_here, run_on_ray
 from tdtrack.runtime.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from tdtrack.runtime.summary import TrackSummary
-from tdtrack.track import TrackRequest, load_models, refuse_replacing, result_files, track_one
+from tdtrack.track import TrackRequest, load_models, refuse_contradictions, refuse_replacing, result_files, track_one
 
 __all__ = ["find_videos", "holds_videos", "track_many"]
 
@@ -45,11 +45,12 @@ def find_videos(sources: Sequence[str], out: str) -> dict[str, str]:
 
     Returns:
         Places by name. A name is the file's without its suffix; below a folder, with the folders in between. Names that
-        would meet keep the suffix.
+        would meet each other, or the job's account, keep the suffix.
 
     Raises:
         MediaError: a folder cannot be read.
-        ConfigError: a source is a camera or stream, or two have the same name.
+        ConfigError: a source is a camera or stream, a folder holds videos and images side by side or its videos in the result
+            folder, or two have the same name.
     """
     found: list[tuple[str, Path]] = []
     for source in sources:
@@ -71,19 +72,24 @@ def find_videos(sources: Sequence[str], out: str) -> dict[str, str]:
 def _below(folder: Path, out: Path) -> list[Path]:
     """Return videos and sequences at any depth, hidden ones and results left out; none in what is itself a source."""
     try:
-        alone = any((folder / name).exists() for name in _SEQUENCE)
-        if not folder.is_dir() or alone or any(map(_is_frame, folder.iterdir())):
+        if not folder.is_dir() or any((folder / name).exists() for name in _SEQUENCE):
             return []
-        paths = sorted(folder.rglob("*"))
+        frames = any(map(_is_frame, folder.iterdir()))
+        paths = sorted(folder.iterdir() if frames else folder.rglob("*"))
     except OSError as error:
         raise MediaError(f"{folder}: the folder cannot be read ({reason_of(error)}); check its permissions") from error
-    visible = [
-        path
-        for path in paths
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not path.resolve().is_relative_to(out)
-    ]
-    below = dict.fromkeys(path.parent for path in visible if path.name in _SEQUENCE)
-    return list(below) + [path for path in visible if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+    visible = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+    sequences = dict.fromkeys(path.parent for path in visible if path.name in _SEQUENCE)
+    found = [*sequences, *(path for path in visible if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())]
+    kept = [path for path in found if not path.resolve().is_relative_to(out)]
+    if frames and kept:
+        raise ConfigError(
+            f"{folder} holds images and {len(kept)} videos, first {kept[0].name}; name the videos to track them, "
+            "or move one or the other into a folder of its own"
+        )
+    if found and not kept and not frames:
+        raise ConfigError(f"{folder}: its {len(found)} videos lie in the result folder {out}; choose another --out")
+    return kept
 
 
 def _is_frame(path: Path) -> bool:
@@ -91,7 +97,8 @@ def _is_frame(path: Path) -> bool:
 
 
 def _without_suffix(name: str, path: Path) -> str:
-    return name if path.is_dir() else name.removesuffix(path.suffix)
+    short = name if path.is_dir() else name.removesuffix(path.suffix)
+    return name if f"{short.lower()}.jsonl" == MANIFEST_FILE else short
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,12 +148,17 @@ def track_many(
         OutputError, WeightsError, MissingExtraError: as ``run_track`` says; what is done stays done.
         KeyboardInterrupt: the user stopped the job; the same call goes on.
     """
+    refuse_contradictions(request)
     if cluster is not None and request.enroll:
         raise ConfigError("--enroll lets every video add to one gallery, in order; leave --engine ray out")
     settings = {field.name: getattr(request, field.name) for field in fields(request) if field.name not in _NOT_THE_RESULT}
-    refuse_replacing(videos.values(), [path for name in videos for path in result_files(request, name).values()])
+    results = [path for name in videos for path in result_files(request, name).values()]
+    account = Path(request.out) / MANIFEST_FILE
+    if any(path.parent == account.parent and path.name.lower() == account.name for path in results):
+        raise ConfigError(f"results of a video of that name would be written over {account}, the job's account; rename it")
+    refuse_replacing(videos.values(), results)
     settings |= {name: _digest(getattr(request, name)) for name in ("model", "teacher", "weights")} | {"tracker": overrides}
-    manifest = Manifest(Path(request.out) / MANIFEST_FILE, settings)
+    manifest = Manifest(account, settings)
     try:
         waiting = []
         for video in [_Video.at(name, place) for name, place in videos.items()]:

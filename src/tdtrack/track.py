@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -19,7 +18,7 @@ from tdtrack.benchmarks import scene_of
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError, DataError, MediaError
 from tdtrack.files import atomic_write, sweep
-from tdtrack.output.jsonl import JsonLinesWriter
+from tdtrack.output.jsonl import JsonLinesWriter, readable_json
 from tdtrack.output.mot import MotWriter
 from tdtrack.types import Detections, Tracks
 from tdtrack.version import __version__
@@ -141,10 +140,7 @@ def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
     """
     if (request.source is None) == (request.detections is None):
         raise ConfigError("pass either a SOURCE or --detections FILE.npz")
-    if request.enroll and request.gallery is None:
-        raise ConfigError("--enroll adds to a gallery; name its folder with --gallery DIR")
-    if request.gallery is not None and request.offline:
-        raise ConfigError("--gallery names the tracks as they were found, and --offline joins them anew; leave one out")
+    refuse_contradictions(request)
     if request.detections is not None:
         if request.gallery is not None:
             raise ConfigError("--gallery compares with photos, which needs the model: track a SOURCE, not saved detections")
@@ -154,6 +150,20 @@ def run_track(request: TrackRequest, overrides: dict[str, Any]) -> TrackSummary:
             )
         return _track_saved(request, request.detections, overrides)
     return track_one(request, str(request.source), load_models(request, overrides), overrides)
+
+
+def refuse_contradictions(request: TrackRequest) -> None:
+    """Refuse a request whose options do not go together, for one video as for many.
+
+    Raises:
+        ConfigError: they do not; says which to leave out.
+    """
+    if request.enroll and request.gallery is None:
+        raise ConfigError("--enroll adds to a gallery; name its folder with --gallery DIR")
+    if request.gallery is not None and request.offline:
+        raise ConfigError("--gallery names the tracks as they were found, and --offline joins them anew; leave one out")
+    if request.max_frames is not None and request.max_frames < 1:
+        raise ConfigError(f"max_frames is {request.max_frames}; it must be at least 1")
 
 
 def sequence_folders(root: str | None, sequences: Sequence[str]) -> dict[str, str]:
@@ -174,7 +184,7 @@ def sequence_folders(root: str | None, sequences: Sequence[str]) -> dict[str, st
         ConfigError: there is no folder.
     """
     if root is None:
-        raise ConfigError("--sequences needs one SOURCE, the folder that holds them, and no --detections")
+        raise ConfigError("--sequences needs one SOURCE, the folder that holds them")
     scenes: dict[str, list[str]] = {}
     for name in dict.fromkeys(sequences):
         scenes.setdefault(scene_of(name), []).append(name)
@@ -400,7 +410,7 @@ class _Naming:
             self._gallery.save(self._looks_path)
             written.append(self._looks_path)
         with atomic_write(path) as file:
-            json.dump(dict(sorted(entries.items())), file, indent=1, ensure_ascii=False)
+            file.write(readable_json(dict(sorted(entries.items())), indent=1))
         return written
 
 

@@ -263,6 +263,9 @@ def test_a_gallery_names_the_tracks_of_the_next_video(tmp_path: Path, monkeypatc
 def test_a_gallery_that_could_not_work_is_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         run_track(TrackRequest(out="x", **settings), {})
+    if "source" in settings:
+        with pytest.raises(ConfigError, match=complaint):
+            list(track_many(TrackRequest(out="x", **settings), {"a": "a.mp4"}, {}))
 
 
 def test_a_gallery_that_knows_nobody_is_refused_unless_it_is_to_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -298,6 +301,9 @@ def test_the_tracks_of_saved_detections_end_where_they_are_told_to(tmp_path: Pat
     saved.write_text("".join(f"{frame},-1,10,10,20,40,0.9,-1,-1,-1\n" for frame in range(1, 9)))
     request = {"out": str(tmp_path / "tracks.txt"), "detections": str(saved), "association": "motion"}
     assert run_track(TrackRequest(**request, max_frames=5), {}).frames == 5
+    for number in (0, -3):
+        with pytest.raises(ConfigError, match=f"max_frames is {number}; it must be at least 1"):
+            run_track(TrackRequest(**request, max_frames=number), {})
     assert (tmp_path / "tracks.txt").read_text().splitlines()[-1].startswith("5,")
     with pytest.raises(ConfigError, match="frame_rate is 0"):
         run_track(TrackRequest(**request, frame_rate=0), {})

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,6 +61,39 @@ def test_what_cannot_be_one_job_is_refused(tmp_path: Path) -> None:
     for stream in ("rtsp://camera/1", "0"):
         with pytest.raises(ConfigError, match=f"{stream} is a camera or stream, which has no end; track it alone"):
             find_videos([str(one), stream], "out")
+
+
+def test_images_beside_videos_and_videos_in_the_result_folder_are_not_passed_over(tmp_path: Path) -> None:
+    for name in ("card/a.mp4", "card/b.mp4", "card/a.jpg"):
+        touch(tmp_path / name)
+    with pytest.raises(ConfigError, match=r"card holds images and 2 videos, first a\.mp4; name the videos to track them"):
+        holds_videos(str(tmp_path / "card"), "out")
+    assert not holds_videos(str(tmp_path / "card"), str(tmp_path / "card"))  # what an earlier run left beside the frames
+    (tmp_path / "card" / "a.jpg").unlink()
+    with pytest.raises(ConfigError, match=r"card: its 2 videos lie in the result folder .*; choose another --out"):
+        find_videos([str(tmp_path / "card")], str(tmp_path))
+    touch(tmp_path / "card" / "day" / "a.jpg")  # a thumbnail, say
+    assert set(find_videos([str(tmp_path / "card")], "out")) == {"a", "b"}
+
+
+def test_a_video_called_as_the_account_of_the_job_keeps_its_suffix(tmp_path: Path) -> None:
+    videos = find_videos([str(touch(tmp_path / "Manifest.mp4")), str(touch(tmp_path / "a.mp4"))], "out")
+    assert list(videos) == ["Manifest.mp4", "a"]
+    with pytest.raises(ConfigError, match=r"would be written over .*manifest\.jsonl, the job's account; rename it"):
+        list(track_many(TrackRequest(out=str(tmp_path / "out"), model="m"), {"manifest": "a folder"}, {}))
+
+
+def test_names_that_no_encoding_has_are_printed_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="strict")
+    monkeypatch.setattr(sys, "stdout", made)
+    name = os.fsdecode(b"caf\xe9.mp4")
+    for each in (name, "d.mp4"):
+        write_video(tmp_path / "a.mp4", moving_squares(4)).rename(touch(tmp_path / "in" / each))
+    words = ["track", str(tmp_path / "in"), "--model", str(save_random_model(tmp_path / "run")), "--out", str(tmp_path / "out")]
+    assert cli.main([*words, "--device", "cpu"]) == 0
+    made.seek(0)
+    said = made.read()
+    assert "caf\\udce9: 4 frames" in said and "2 of 2 videos tracked" in said
 
 
 def test_a_folder_of_frames_that_has_grown_is_tracked_again(tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_results_that_equal_the_truth_score_full_marks(tmp_path: Path, capsys: p
         (["track", "--detections", "d.npz", "--out", "o", "--association", "sort"], "unknown association 'sort'"),
         (["track", "--detections", "d.npz", "--out", "o", "--model", "run"], "leave --model"),
         (["track", "a.mp4", "b.mp4", "--sequences", "MOT15-val", "--out", "o"], "needs one SOURCE"),
+        (["track", "a", "--sequences", "MOT15-val", "--detections", "d.npz", "--out", "o"], "holds one video, found already"),
         (["evaluate", "--gt", "gt"], "--results DIR"),
         (["evaluate", "--gt", "gt", "--model", "run", "--results", "r"], "pass one of them"),
         (["evaluate", "--gt", "gt", "--model", "m.onnx"], "m.onnx is an exported model; give the run folder"),

@@ -311,6 +311,8 @@ def test_a_named_set_takes_its_sequences_and_keeps_the_ids(tmp_path: Path) -> No
         ("seqLength=1000000", "seqLength is 1000000; a sequence may have 999999 frames, split it"),
         ("imDir=../other", r"imDir '\.\./other' leads out of the sequence's folder"),
         ("imDir=/etc", "imDir '/etc' leads out"),
+        ("name=../out", r"name is '\.\./out'; results are called by it, so it must be a plain file name"),
+        ("name=a/b", "name is 'a/b'"),
     ],
 )
 def test_a_seqinfo_that_asks_for_too_much_is_refused(line: str, message: str, tmp_path: Path) -> None:

@@ -34,6 +34,9 @@ def test_what_is_recorded_outlives_a_kill_and_half_a_line_does_not(tmp_path: Pat
     first = Manifest(path, {"model": "m"})
     for name in "ba":
         first.record({"name": name, "status": "done"})
+    with pytest.raises(BusyError, match="another job is at work in this folder; wait for it, or choose another --out"):
+        Manifest(path, {"model": "m"})
+    first._lock.close()  # killed
     with path.open("a") as file:  # killed while it wrote
         file.write('{"name": "c", "sta')
     for left in (".m.jsonl.0123abcd.tmp", "camera/.v.txt.0123abcd.tmp"):  # killed while it sorted, and while it tracked
@@ -41,9 +44,10 @@ def test_what_is_recorded_outlives_a_kill_and_half_a_line_does_not(tmp_path: Pat
         (tmp_path / left).touch()
     again = Manifest(path, {"model": "m"})
     assert list(again.entries) == ["b", "a"]
-    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["m.jsonl"]
+    assert sorted(file.name for file in tmp_path.rglob("*") if file.is_file()) == [".m.jsonl.lock", "m.jsonl"]
     again.record({"name": "c", "status": "failed"})
     again.close()
+    assert [file.name for file in tmp_path.rglob("*") if file.is_file()] == ["m.jsonl"]
     assert [json.loads(line).get("name") for line in path.read_text().splitlines()] == [None, "a", "b", "c"]
 
 

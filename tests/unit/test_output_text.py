@@ -35,6 +35,15 @@ def test_mot_rows_to_the_letter(tmp_path: Path) -> None:
     )
 
 
+def test_names_may_hold_whatever_file_names_may(tmp_path: Path) -> None:
+    names = {1: "J\udcfcrgen", 2: "Jürgen"}  # one is no UTF-8, as names on old disks
+    with JsonLinesWriter(tmp_path / "tracks.jsonl") as writer:
+        writer.write(tracks(0, 1, 2), names=names)
+    text = (tmp_path / "tracks.jsonl").read_text(encoding="utf-8")
+    assert [row["name"] for row in json.loads(text)["tracks"]] == list(names.values())
+    assert "Jürgen" in text
+
+
 def test_no_tracks_at_all_is_an_empty_file(tmp_path: Path) -> None:
     with MotWriter(tmp_path / "tracks.txt") as writer:
         writer.write(tracks(0))

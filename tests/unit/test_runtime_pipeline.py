@@ -358,6 +358,17 @@ def test_a_live_source_drops_frames_counts_them_and_keeps_time(tmp_path: Path) -
     assert f"{summary.dropped} frames came faster" in "\n".join(summary.lines())
 
 
+def test_of_a_live_source_the_frames_that_are_looked_at_count(tmp_path: Path) -> None:
+    class Slow(WalkingEngine):
+        def __call__(self, frame: Image) -> Detections:
+            time.sleep(0.03)
+            return super().__call__(frame)
+
+    summary = track_source(LiveSource(range(400)), Slow(), Tracker(MOTION, frame_rate=10), max_frames=3, progress=False)
+    assert summary.frames == 3
+    assert summary.dropped > 0
+
+
 def test_batches_give_the_same_tracks(tmp_path: Path) -> None:
     class Batched(WalkingEngine):
         sizes: ClassVar[list[int]] = []

@@ -275,6 +275,13 @@ def test_a_silent_server_is_named_without_the_password(scheme: str) -> None:
     assert "hidden" not in str(caught.value)
 
 
+@pytest.mark.parametrize("address", ["rtsp://admin:pa[ss@host/ch1", "rtsp://[fe80::1/x"])
+def test_an_address_that_is_none_is_refused_without_its_password(address: str) -> None:
+    with pytest.raises(MediaError, match=r"cannot be read as one .*; write signs such as") as caught:
+        open_source(address)
+    assert "pa[ss" not in str(caught.value)
+
+
 @pytest.mark.parametrize("rate", [0, -5.0, float("nan"), float("inf")])
 def test_a_frame_rate_must_be_positive(tmp_path: Path, rate: float) -> None:
     with pytest.raises(ConfigError, match="frame_rate"):

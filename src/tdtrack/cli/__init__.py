@@ -6,6 +6,7 @@ import os
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
+from io import TextIOWrapper
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 1 a tdtrack error (printed in one line), 2 unusable arguments, 130 interrupted.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as the error stream: names may hold what no encoding has
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     if words in (["--version"], ["-V"]):
         print(f"tdtrack {__version__}")

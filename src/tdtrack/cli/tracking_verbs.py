@@ -80,12 +80,12 @@ def _track(settings: Settings, console: Console) -> int:
     sequences, sources = settings.pop("sequences"), settings.pop("source")
     settings["engine"], cluster = take_ray(settings, "auto")
     request = TrackRequest(**settings, source=sources[0] if len(sources) == 1 else None)
+    if request.detections is not None and (sources or sequences or cluster is not None):
+        raise ConfigError("--detections holds one video, found already; leave the SOURCE, --sequences and --engine ray out")
     if sequences:
         folders = sequence_folders(request.source, named_sequences(sequences))
         return _track_many(request, folders, overrides, cluster, console)
     if len(sources) > 1 or cluster is not None or (sources and holds_videos(sources[0], request.out)):
-        if request.detections is not None:
-            raise ConfigError("--detections holds one video; leave the SOURCE and --engine ray out")
         return _track_many(request, find_videos(sources, request.out), overrides, cluster, console)
     summary = run_track(request, overrides)
     for line in summary.lines():

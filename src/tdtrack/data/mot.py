@@ -149,8 +149,11 @@ def read_sequence_info(path: Path | str) -> SequenceInfo:
     image_dir = section.get("imDir", "").strip() or "img1"
     if path_inside(path.parent, image_dir) is None:
         raise DataError(f"{path}: imDir {image_dir!r:.80} leads out of the sequence's folder; move the frames into it")
+    name = section.get("name", "").strip() or path.resolve().parent.name
+    if path_inside(path.parent, name) != path.parent / name or "/" in name:
+        raise DataError(f"{path}: name is {name!r:.80}; results are called by it, so it must be a plain file name")
     return SequenceInfo(
-        name=section.get("name", "").strip() or path.resolve().parent.name,
+        name=name,
         frame_rate=positive("frameRate", whole=False),
         length=length,
         width=int(positive("imWidth", whole=True)),

@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from tdtrack.errors import ConfigError, OutputError
-from tdtrack.files import atomic_write, reason_of, require_still_there, sweep
+from tdtrack.errors import BusyError, ConfigError, OutputError
+from tdtrack.files import atomic_write, reason_of, require_still_there, sweep, try_lock
 
 __all__ = ["MANIFEST_FILE", "Manifest"]
 
@@ -25,6 +25,7 @@ class Manifest:
 
     A finished item gets its line at once, after its results have their names. A line that a kill cut short is forgotten, and
     its item is done again. ``close`` sorts the lines, so that equal jobs leave equal bytes, in whatever order items finished.
+    One process at a time keeps it: a second one would write its own memory over the first one's lines.
 
     Attributes:
         path: the file.
@@ -41,18 +42,20 @@ class Manifest:
         Raises:
             ConfigError: the file belongs to a job with other settings; names the first that differs.
             OutputError: it cannot be read or written.
+            BusyError: another process keeps it.
         """
         self.path = path
         self.entries: dict[str, dict[str, Any]] = {}
         self._head = {"format": _FORMAT, "settings": json.loads(json.dumps(settings))}
         sweep(path.parent, below=True)
-        lines = self._lines()
-        if lines:
-            self._compare(lines[0])
-            self.entries = {entry["name"]: entry for entry in lines[1:]}
-        self._rewrite()
         try:
-            self._file = path.open("a", encoding="utf-8", newline="\n")
+            self._lock = _locked(path.with_name(f".{path.name}.lock"))
+            try:
+                self._take_up()
+                self._file = path.open("a", encoding="utf-8", newline="\n")
+            except BaseException:
+                self._unlock()
+                raise
         except OSError as error:
             raise OutputError(f"cannot write {path}: {reason_of(error)}") from error
 
@@ -82,8 +85,23 @@ class Manifest:
         """
         with suppress(OSError):  # of a line that could not be written, which has been said
             self._file.close()
-        if self.path.exists():
-            self._rewrite()
+        try:
+            if self.path.exists():
+                self._rewrite()
+        finally:
+            self._unlock()
+
+    def _take_up(self) -> None:
+        lines = self._lines()
+        if lines:
+            self._compare(lines[0])
+            self.entries = {entry["name"]: entry for entry in lines[1:]}
+        self._rewrite()
+
+    def _unlock(self) -> None:
+        with suppress(OSError):
+            Path(self._lock.name).unlink(missing_ok=True)
+        self._lock.close()
 
     def _rewrite(self) -> None:
         with atomic_write(self.path) as file:
@@ -117,6 +135,19 @@ class Manifest:
                     f"{self.path} belongs to a job with {name} {before.get(name)}, this one has {now.get(name)}; "
                     "put the setting back, or choose another out"
                 )
+
+
+def _locked(path: Path) -> IO[str]:
+    """Create a file that one process holds; it is a file of its own, as the account is replaced by newer ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = path.open("a")
+        if not try_lock(file):
+            file.close()
+            raise BusyError(f"{path.parent}: another job is at work in this folder; wait for it, or choose another --out")
+        if path.exists():  # the one before may have removed it between the two steps
+            return file
+        file.close()
 
 
 def _line(content: Mapping[str, Any]) -> str:

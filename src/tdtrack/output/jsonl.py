@@ -13,7 +13,18 @@ from tdtrack.errors import OutputError
 from tdtrack.files import atomic_write, reason_of
 from tdtrack.types import Tracks
 
-__all__ = ["JsonLinesWriter"]
+__all__ = ["JsonLinesWriter", "readable_json"]
+
+
+def readable_json(content: object, *, indent: int | None = None) -> str:
+    """Return JSON that keeps letters as they are, and escapes what no encoding has: names of files may hold it.
+
+    Args:
+        content: what JSON can hold.
+        indent: as of ``json.dumps``.
+    """
+    text = json.dumps(content, ensure_ascii=False, indent=indent)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")  # half a letter becomes JSON's own escape for it
 
 
 class JsonLinesWriter:
@@ -63,7 +74,7 @@ class JsonLinesWriter:
             for track_id, xyxy, score, class_id in zip(tracks.track_id, tracks.xyxy, tracks.score, tracks.class_id)
         ]
         clock = None if seconds is None else round(float(seconds), 6)
-        line = json.dumps({"frame_index": int(tracks.frame_index), "seconds": clock, "tracks": rows}, ensure_ascii=False)
+        line = readable_json({"frame_index": int(tracks.frame_index), "seconds": clock, "tracks": rows})
         try:
             self._file.write(line + "\n")
         except OSError as error:

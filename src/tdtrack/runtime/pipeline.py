@@ -174,7 +174,7 @@ def track_source(
         jsonl_path: JSON lines file to write, one line per frame; none for dropped ones.
         video_path: annotated H.264 video to write, a frame for each one that could be read.
         progress: show a bar on the error stream.
-        max_frames: stop after so many frames.
+        max_frames: stop after so many frames; of a live source dropped ones do not count.
         batch_size: frames that the network takes at once; of a live source always one.
         on_frame: called after each frame with the frame, what was detected in it and its tracks; they are its to keep.
         naming: called after each frame with what was detected in it and its tracks; returns names of tracks by id, as far as
@@ -209,11 +209,17 @@ def track_source(
             _fitted(source, engine, 0 if spool is None else len(spool)),
             interrupt,
             name="read",
-            limit=max_frames,
+            limit=None if source.live else max_frames,  # of a live source the frames that are looked at count
             latest=source.live,
         )
         found = _detected(frames, engine, 1 if source.live else batch_size, spool)
-        detecting = Ahead(found, interrupt, name="detect", ahead=1 if source.live else max(_DETECTED_AHEAD, batch_size))
+        detecting = Ahead(
+            found,
+            interrupt,
+            name="detect",
+            ahead=1 if source.live else max(_DETECTED_AHEAD, batch_size),
+            limit=max_frames if source.live else None,
+        )
         stack.enter_context(detecting)
         stack.enter_context(frames)  # last in, first out: when reading ends, detecting does
         if isinstance(source, LiveSource):

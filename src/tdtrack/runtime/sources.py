@@ -122,7 +122,13 @@ def _open_camera(number: int, frame_rate: float | None, max_outage: float) -> Vi
 
 def _open_address(address: str, frame_rate: float | None, max_outage: float) -> VideoSource:
     """Open a network stream; user name and password stay out of names and messages."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        raise MediaError(
+            "the address cannot be read as one (it is not printed for the password in it); write signs such as [ and ] in user "
+            "name and password as %5B and %5D"
+        ) from None
     host = parts.netloc.rpartition("@")[2]
     name = re.sub(r"[^A-Za-z0-9]+", "-", Path(parts.path).stem or host).strip("-") or "stream"
     label = f"{parts.scheme}://{host}{parts.path}"
