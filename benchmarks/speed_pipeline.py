@@ -1,6 +1,6 @@
 """From a 1080p H.264 file to tracks on disk against the network alone, and memory over a long video.
 
-python benchmarks/speed_pipeline.py --json [--recipe recipes/light-320.yaml] [--engine auto] [--precision int8 --model FILE]
+python benchmarks/speed_pipeline.py --json [--recipe recipes/light-320.yaml] [--engine auto] [--model FILE]
 
 Without ``--recipe`` and ``--model``: ResNet-34 at 608x1088 with random weights, D = 128.
 """

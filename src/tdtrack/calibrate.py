@@ -12,7 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torchvision.ops import box_iou
 
-from tdtrack.association.calibration import different_pairs, fit_appearance, within_object_normalisation
+from tdtrack.association.calibration import (
+    APPEARANCE_TEACHER,
+    appearance_for,
+    different_pairs,
+    fit_appearance,
+    within_object_normalisation,
+)
 from tdtrack.association.costs import unit_length
 from tdtrack.boxes import box_area, clip_to_image, iou
 from tdtrack.config import AssociationConfig, AugmentConfig
@@ -23,12 +29,12 @@ from tdtrack.model import JointModel, load_model, save_model
 from tdtrack.runtime.engine import FittedFrame
 from tdtrack.runtime.exported import ExportedEngine
 from tdtrack.runtime.onnxruntime_session import OnnxRuntimeSession
-from tdtrack.runtime.rewrite import rewrite_appearance
+from tdtrack.runtime.rewrite import rewrite_metadata
 from tdtrack.teacher import Teacher
 from tdtrack.training.augment import change_light, choose_placement, cut_boxes, cut_window, pad_window, place_boxes
 from tdtrack.types import FloatArray, IntArray
 
-__all__ = ["calibrate_exported", "calibrate_model", "normalise_model"]
+__all__ = ["calibrate_exported", "calibrate_model", "can_calibrate", "normalise_model"]
 
 SEED = 0
 FITTED = ("max_appearance_cost", "cosine_statistics")
@@ -69,7 +75,7 @@ class _Views:
 def calibrate_model(
     path: Path, dataset: DetectionDataset, teacher: Teacher | None = None, *, again: bool = False
 ) -> dict[str, Any]:
-    """Fit the tracker to the embeddings and store the result in the model file; a model that carries one is left as it is.
+    """Fit the tracker to the embeddings and store the result in the model file; what the model carries is left as it is.
 
     Two boxes of one image are different objects; a box and the same box scaled, mirrored, moved and lit otherwise are the
     same. The ceiling lies halfway between the two kinds of pairs; the statistics are what "evidence" starts from
@@ -92,6 +98,8 @@ def calibrate_model(
     """
     model, metadata = load_model(path)
     carried: dict[str, Any] = metadata.get("appearance", {})
+    if teacher is not None:
+        carried = appearance_for(metadata, teacher.fingerprint)
     wanted = {f"{prefix}{key}" for prefix in ("", "teacher_")[: 1 if teacher is None else 2] for key in FITTED}
     kept = {key: value for key, value in carried.items() if not (again and key in wanted)}
     if kept.keys() >= wanted:
@@ -102,8 +110,13 @@ def calibrate_model(
         found |= {f"teacher_{key}": value for key, value in _teacher_views(teacher, images).fit().items()}
     fitted = found | kept
     if fitted != carried:
-        save_model(path, model, {**metadata, "appearance": fitted})
+        save_model(path, model, {**metadata, "appearance": fitted, **_fitted_with(teacher)})
     return fitted
+
+
+def can_calibrate(dataset: DetectionDataset) -> bool:
+    """Tell whether some image has two boxes, from which different objects are known."""
+    return any(map(_has_two, dataset.images))
 
 
 def normalise_model(path: Path, datasets: Sequence[DetectionDataset], out: Path | None = None) -> Path:
@@ -177,7 +190,7 @@ def calibrate_exported(path: Path, dataset: DetectionDataset, teacher: Teacher |
     if teacher is not None:
         found |= {f"teacher_{key}": value for key, value in _teacher_views(teacher, images).fit().items()}
     fitted: dict[str, Any] = engine.description.metadata.get("appearance", {}) | found
-    rewrite_appearance(path, engine.description, fitted)
+    rewrite_metadata(path, engine.description, {"appearance": fitted, **_fitted_with(teacher)})
     return fitted
 
 
@@ -187,11 +200,19 @@ def _names(datasets: Sequence[DetectionDataset]) -> str:
 
 def _some_images(*datasets: DetectionDataset, count: int = MAX_IMAGES) -> list[AnnotatedImage]:
     """Choose images with two boxes or more, evenly over all data sets."""
-    images = [image for dataset in datasets for image in dataset.images if int((~image.ignore).sum()) >= 2]
+    images = [image for dataset in datasets for image in dataset.images if _has_two(image)]
     if not images:
         names = _names(datasets)
         raise DataError(f"{names}: no image has two boxes, so nothing tells different objects apart; add images that do")
     return images[:: -(-len(images) // count)]
+
+
+def _has_two(image: AnnotatedImage) -> bool:
+    return int((~image.ignore).sum()) >= 2
+
+
+def _fitted_with(teacher: Teacher | None) -> dict[str, str]:
+    return {} if teacher is None else {APPEARANCE_TEACHER: teacher.fingerprint}
 
 
 def _exported_views(engine: ExportedEngine, images: list[AnnotatedImage]) -> _Views:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tdtrack.association import Tracker
+from tdtrack.association.calibration import appearance_for
 from tdtrack.association.gallery import TrackLooks, min_cosine_of
 from tdtrack.association.offline import refine
 from tdtrack.association.tracker import METHODS
@@ -291,7 +292,8 @@ def track_one(
     config = association_for(request.association, overrides, appearance, "teacher_" if request.two_stage else "")
     tracker = Tracker(config, frame_rate=source.frame_rate)
     history = _History(config.floor) if request.offline else None
-    naming = None if request.gallery is None else _Naming(Path(request.gallery), engine, config, enroll=request.enroll)
+    origin = _origin(place) if request.enroll else None
+    naming = None if request.gallery is None else _Naming(Path(request.gallery), engine, config, origin)
     sweep(Path(request.out))
     spool = _spool(request, place, source, engine, config.floor, files["resume"])
     summary = track_source(
@@ -375,22 +377,38 @@ class _History:
         return refine([tracks for _, tracks in kept], [detections for detections, _ in kept], frame_rate)
 
 
-class _Naming:
-    """Says which track is whom: as far as it is known, and in the end."""
+def _origin(place: str) -> str:
+    """Return what tells a video from others for the gallery that it is enrolled in; the same wherever it is moved."""
+    path = Path(place)
+    try:
+        status = path.stat()
+    except OSError:
+        return ""  # a camera or stream: what it shows does not come again
+    return f"{path.resolve().name} {status.st_size} {status.st_mtime_ns}"
 
-    def __init__(self, folder: Path, engine: Engine, config: AssociationConfig, *, enroll: bool) -> None:
+
+class _Naming:
+    """Says which track is whom: as far as it is known, and in the end.
+
+    With an origin, the tracks' looks join the gallery. Those of an earlier run of the same video are forgotten before: a kill
+    may have come between writing the gallery and the names, and a video does not meet itself.
+    """
+
+    def __init__(self, folder: Path, engine: Engine, config: AssociationConfig, origin: str | None) -> None:
         from tdtrack.runtime.enrolment import LOOKS_FILE, read_gallery
 
         self._looks_path = folder / LOOKS_FILE
         self._gallery = read_gallery(folder, engine)
-        if not enroll and not len(self._gallery):
+        if origin:
+            self._gallery.forget(origin)
+        if origin is None and not len(self._gallery):
             raise DataError(
                 f"gallery {folder} knows nobody; put photos (.jpg, .png, ...) there as NAME/1.jpg or NAME.jpg, or let "
                 "this video's tracks in with --enroll"
             )
         self._min_cosine = min_cosine_of(config.cosine_statistics)
         self._floor = config.floor
-        self._enroll = enroll
+        self._origin = origin
         self._looks = TrackLooks()
 
     def __call__(self, detections: Detections, tracks: Tracks) -> dict[int, str]:
@@ -404,8 +422,8 @@ class _Naming:
         named = self._looks.names(self._gallery, self._min_cosine)
         entries = {key: {"name": name, "cosine": round(cosine, 4)} for key, (name, cosine) in named.items()}
         written = [path]
-        if self._enroll and whole:  # else the rest, when it is tracked, would meet itself
-            fresh = self._looks.enroll(self._gallery, named)
+        if self._origin is not None and whole:  # else the rest, when it is tracked, would meet itself
+            fresh = self._looks.enroll(self._gallery, named, self._origin)
             entries |= {key: {"name": name, "cosine": None} for key, name in fresh.items()}
             self._gallery.save(self._looks_path)
             written.append(self._looks_path)
@@ -445,5 +463,6 @@ def load_models(request: TrackRequest, overrides: dict[str, Any]) -> tuple[Engin
     from tdtrack.teacher import load_teacher
 
     teacher = load_teacher(request.teacher, request.weights, request.device)
+    appearance = appearance_for(detector.metadata, teacher.fingerprint)
     floor = association_for(request.association, overrides, {}).floor
     return TwoStageEngine(detector, teacher, min_embed_score=floor), appearance

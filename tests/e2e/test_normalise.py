@@ -12,12 +12,14 @@ pytest.importorskip("torch", reason="training needs the extra tdtrack[train]")
 
 from tdtrack.calibrate import AS_TRACKED, SECOND_VIEW, _embed, calibrate_model, normalise_model
 from tdtrack.cli import main
+from tdtrack.config import DataSource
 from tdtrack.data import load_dataset
 from tdtrack.data.dataset import DetectionDataset
 from tdtrack.data.images import load_image
 from tdtrack.errors import DataError
 from tdtrack.model import load_model, read_metadata
 from tdtrack.teacher import load_teacher
+from tdtrack.track import TrackRequest, load_models
 from tdtrack.training import train
 from training_world import embed_colour, tiny_config, write_images, write_store
 
@@ -74,6 +76,43 @@ def test_calibrating_again_keeps_what_is_known_of_a_teacher(
     other = calibrate_model(copy, fewer, again=True)
     assert other["max_appearance_cost"] != both["max_appearance_cost"]
     assert other["teacher_max_appearance_cost"] == both["teacher_max_appearance_cost"]
+
+
+def test_what_was_fitted_to_one_teacher_does_not_serve_another(
+    trained: tuple[Path, DetectionDataset, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, dataset, _ = trained
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(model.read_bytes())
+    one = load_teacher(lambda crops: np.stack([embed_colour(crop) for crop in crops]))
+    other = load_teacher(lambda crops: np.stack([embed_colour(crop)[::-1] + 1 for crop in crops]))
+    fitted = calibrate_model(copy, dataset, one)
+    request = TrackRequest(source="a", out="out", model=str(copy), two_stage=True, teacher="any", device="cpu")
+    for teacher, known in ((one, True), (other, False)):
+        monkeypatch.setattr("tdtrack.teacher.load_teacher", lambda *_, teacher=teacher: teacher)
+        appearance = load_models(request, {})[1]
+        assert {key for key in appearance if key.startswith("teacher_")} == {
+            key for key in fitted if key.startswith("teacher_") and known
+        }
+        assert appearance["max_appearance_cost"] == fitted["max_appearance_cost"]
+    refitted = calibrate_model(copy, dataset, other)
+    assert refitted["teacher_max_appearance_cost"] != fitted["teacher_max_appearance_cost"]
+    assert load_models(request, {})[1] == refitted
+
+
+def test_a_normalised_model_of_the_papers_target_can_be_trained_on(
+    trained: tuple[Path, DetectionDataset, Path], tmp_path: Path
+) -> None:
+    model, dataset, folder = trained
+    mapped = normalise_model(model, [dataset], tmp_path / "mapped.safetensors")
+    target = load_model(mapped)[0].teacher_target
+    boxes = folder / "boxes"
+    source = DataSource(str(boxes / "annotations.json"), str(boxes / "images"), str(boxes / "colour.parquet"))
+    config = tiny_config(tmp_path / "more", source, init_from=str(mapped), steps=1)
+    assert config.model.embedding_target == "first" and target is not None
+    again = load_model(train(config, progress=False))[0]
+    assert again.teacher_target is not None
+    np.testing.assert_array_equal(again.teacher_target.directions, target.directions)
 
 
 def test_all_data_sets_are_looked_at(trained: tuple[Path, DetectionDataset, Path], tmp_path: Path) -> None:

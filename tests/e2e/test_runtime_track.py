@@ -21,6 +21,7 @@ from PIL import Image as PillowImage
 from media_files import cut, moving_squares, write_video
 from random_models import save_random_model
 from tdtrack.association import Tracker
+from tdtrack.association.gallery import Gallery
 from tdtrack.batch import track_many
 from tdtrack.config import AssociationConfig, ModelConfig
 from tdtrack.errors import ConfigError, DataError, OutputError
@@ -352,6 +353,34 @@ def test_a_video_that_is_stopped_enrols_nobody(tmp_path: Path, monkeypatch: pyte
     run_track(TrackRequest(out=str(tmp_path / "two"), gallery=str(tmp_path / "others"), **known), {})
     for name in ("a.names.json", "a.jsonl", "a.txt"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_a_video_that_was_killed_once_it_had_enrolled_does_not_meet_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tdtrack.runtime.engine.load_engine", lambda *_, **__: TwoStand())
+    people, known = tmp_path / "people" / "looks.npz", {"model": "any", "video": False, "enroll": True}
+    for name in "ab":
+        write_video(tmp_path / f"{name}.mp4", moving_squares(12))
+
+    def track(name: str) -> list[bytes]:
+        run_track(
+            TrackRequest(source=str(tmp_path / f"{name}.mp4"), out=str(tmp_path / "out"), gallery=str(people.parent), **known),
+            {},
+        )
+        results = [tmp_path / "out" / f"{name}.{ending}" for ending in ("names.json", "jsonl", "txt")]
+        return [path.read_bytes() for path in [people, *results]]
+
+    undisturbed = track("a")
+    with monkeypatch.context() as patch:
+        patch.setattr("tdtrack.track.readable_json", lambda *_, **__: 1 / 0)
+        people.unlink()
+        with pytest.raises(ZeroDivisionError):
+            track("a")
+    assert people.read_bytes() == undisturbed[0]  # the gallery has it, the names have not
+    assert track("a") == undisturbed
+    assert json.loads(track("b")[1])["1"] == {"name": "object-1", "cosine": 1.0}
+    assert [len(Gallery.load(people).looks(name)) for name in ("object-1", "object-2")] == [2, 2]
 
 
 def test_of_a_scene_the_copy_with_images_is_tracked(tmp_path: Path) -> None:

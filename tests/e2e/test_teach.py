@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +14,7 @@ import yaml
 pytest.importorskip("torch", reason="training needs the extra tdtrack[train]")
 
 from layouts import put
+from tdtrack.cli import main
 from tdtrack.config import TrainConfig
 from tdtrack.data import load_dataset
 from tdtrack.errors import DataError
@@ -18,6 +22,8 @@ from tdtrack.model import read_metadata
 from tdtrack.teach import TeachData, laptop_settings, teach
 from tdtrack.teacher import load_teacher
 from training_world import COLOUR_TEACHERS, TINY_MODEL, write_images
+
+SAID = SimpleNamespace(lines=lambda: ["done"])
 
 
 def tiny_settings(out: Path) -> dict[str, object]:
@@ -42,6 +48,40 @@ def test_teach_gives_a_calibrated_model_and_resumes_to_the_same(tmp_path: Path) 
     before = result.model.read_bytes()
     assert teach(data, teacher, tiny_settings(tmp_path / "run")).model.read_bytes() == before
     assert any("tdtrack track" in line for line in result.lines())
+
+
+@pytest.mark.parametrize("crowded", [False, True], ids=["nowhere", "in training"])
+def test_images_of_one_box_each_are_no_reason_to_fail_at_the_end(crowded: bool, tmp_path: Path) -> None:
+    write_images(tmp_path / "boxes", 20)
+    file = tmp_path / "boxes" / "annotations.json"
+    content = json.loads(file.read_text())
+    boxes_of = [row["image_id"] for row in content["annotations"]]
+    learned = [image["id"] for position, image in enumerate(content["images"]) if position % 10]  # every tenth is held out
+    several = max(learned, key=boxes_of.count) if crowded else None
+    first = {row["image_id"]: row for row in reversed(content["annotations"])}
+    content["annotations"] = [
+        row for row in content["annotations"] if row is first[row["image_id"]] or row["image_id"] == several
+    ]
+    file.write_text(json.dumps(content))
+    result = teach(
+        TeachData(str(file), str(tmp_path / "boxes" / "images")),
+        load_teacher(COLOUR_TEACHERS["colour"]),
+        tiny_settings(tmp_path / "run"),
+    )
+    assert bool(read_metadata(result.model)["appearance"]) == result.calibrated == crowded
+    assert any("no image has two boxes" in line for line in result.lines()) != crowded
+
+
+@pytest.mark.parametrize("recipe", ["light-320", "laptop-people"])
+def test_a_whole_recipe_serves_with_data_in_place_of_its_own(recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setattr("tdtrack.teacher.load_teacher", lambda *_, **__: None)
+    monkeypatch.setattr("tdtrack.teach.teach", lambda data, teacher, settings: asked.update(settings, data=data) or SAID)
+    path = Path(__file__).parents[2] / "recipes" / f"{recipe}.yaml"
+    assert main(["teach", "boxes.json", "--teacher", "osnet_x0_25", "--config", str(path), "--out", "run"]) == 0
+    written = yaml.safe_load(path.read_text())
+    assert (asked["data"].data, asked["out"]) == ("boxes.json", "run")
+    assert asked["optimizer"].steps == written["optimizer"]["steps"] and not {"train", "validation"} & set(asked)
 
 
 def test_too_few_images_ask_for_validation_data(tmp_path: Path) -> None:

@@ -6,12 +6,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
+import PIL.Image
 import pytest
 
 pytest.importorskip("torch", reason="teaching a detector needs the extra tdtrack[train]")
 
 from frozen_detectors import HEIGHT, WIDTH, tiny_graph
+from media_files import moving_squares, write_video
 from random_models import noise
 from tdtrack.calibrate import calibrate_exported
 from tdtrack.cli import main
@@ -24,6 +27,7 @@ from tdtrack.runtime.contract import DETECTOR_PREFIX
 from tdtrack.runtime.engine import load_engine
 from tdtrack.teach import DetectorRequest, TeachData, teach_detector
 from tdtrack.teacher import load_teacher
+from tdtrack.types import Detections, Image
 from training_world import COLOUR_TEACHERS, write_images
 
 HEAD = HeadConfig(embedding_dim=8, views=3, epochs=3, batch_size=16)
@@ -143,12 +147,45 @@ def test_doctor_lists_a_detectors_feature_maps(tmp_path: Path, capsys: pytest.Ca
     assert sum(line.startswith("*") for line in said.splitlines()) >= 3
 
 
+def test_doctor_takes_the_size_that_a_detector_leaves_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = onnx.load(written(tmp_path))
+    for side, name in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], "hw"):
+        side.dim_param = name
+    onnx.save(model, tmp_path / "open.ONNX")
+    assert main(["doctor", str(tmp_path / "open.ONNX")]) == 2
+    assert "say it with --input-size HEIGHT,WIDTH" in " ".join(capsys.readouterr().err.split())
+    assert main(["doctor", str(tmp_path / "open.ONNX"), "--input-size", "64,96"]) == 0
+    assert "64x96" in capsys.readouterr().out
+
+
+def test_a_folder_of_photos_and_videos_gives_the_boxes_of_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tdtrack.frozen.pseudo import write_pseudo_boxes
+
+    class Everywhere:
+        classes = ("thing",)
+
+        def __call__(self, frame: Image) -> Detections:
+            return Detections([[2, 2, 20, 30]], [0.9], [0])
+
+    (tmp_path / "phone").mkdir()
+    write_video(tmp_path / "phone" / "clip.mp4", moving_squares(6))
+    for name in ("a.png", "b.png"):
+        PIL.Image.new("RGB", (64, 48)).save(tmp_path / "phone" / name)
+    (tmp_path / "phone" / "c.png").write_bytes(b"damaged")
+    made = write_pseudo_boxes([str(tmp_path / "phone")], Everywhere(), tmp_path / "out", every=5, made_by="x")
+    assert [image.path.name for image in made.images] == ["00000000.jpg", "00000005.jpg", "a.png", "b.png"]
+    assert "c.png" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["a.json", "b.json"], "2 data sets were given"),
         (["a.json", "--pseudo-boxes"], "and --pseudo-boxes"),
+        (["a.json", "--classes", "person"], "--classes is for teaching a detector; name that with --detector"),
+        (["a.json", "--head.embedding_dim", "64"], "--head is for teaching a detector"),
         (["a.json", "--detector", "d.onnx"], "--detector-licence"),
+        (["a.json", "--detector", "d.onnx", "--head.seed", "-1"], "head.seed is -1"),
         (["a.json", "--detector", "d.onnx", "--detector-licence", "MIT", "--input-size", "416"], "is not HEIGHT,WIDTH"),
         (["a.json", "--detector", "d.onnx", "--detector-licence", "MIT"], "ends in .onnx"),
     ],

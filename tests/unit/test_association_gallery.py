@@ -42,6 +42,23 @@ def test_saved_and_loaded_it_is_the_same(tmp_path: Path) -> None:
         np.testing.assert_array_equal(again.looks(name), gallery.looks(name))
 
 
+def test_looks_of_one_origin_can_be_forgotten(tmp_path: Path) -> None:
+    gallery = Gallery({"anna": A})
+    gallery.add("ben", B, "a.mp4")
+    gallery.add("anna", np.stack([B, C]), "a.mp4")
+    gallery.add("anna", B, "b.mp4")
+    gallery.save(tmp_path / "looks.npz")
+    again = Gallery.load(tmp_path / "looks.npz")
+    again.forget("a.mp4")
+    assert again.names == ("anna",)
+    np.testing.assert_array_equal(again.looks("anna"), [A, B])
+    np.savez(tmp_path / "old.npz", name=np.array(["anna"]), embedding=A[None], space=np.array("s"))  # as files of before
+    assert Gallery.load(tmp_path / "old.npz").names == ("anna",)
+    np.savez(tmp_path / "bad.npz", name=np.array(["anna"]), embedding=A[None], space=np.array("s"), origin=np.array([1]))
+    with pytest.raises(DataError, match="origin has shape"):
+        Gallery.load(tmp_path / "bad.npz")
+
+
 @pytest.mark.parametrize("content", [b"", b"no zip", None])
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:

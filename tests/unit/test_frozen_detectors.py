@@ -133,6 +133,10 @@ def test_what_is_not_understood_is_said_with_the_way_to_describe_it(tmp_path: Pa
         ("[1]", "holds no settings"),
         ("a: [", "is not YAML"),
         ("family: yolov5\nclasses: [a]", "wide enough for 2 classes"),
+        ("family: boxes", r"outputs output_0 are not of family boxes: three outputs for one image.*output_0 1x40x7"),
+        ("family: detr\nclasses: [a, b]", "are not of family detr: two outputs"),
+        ("family: tdtrack", "are not of family tdtrack"),
+        ("family: rows", "has 7 columns; rows has 6"),
         ("family: yolox\nclasses: [a, b]\nstrides: [8, 16]", "make 120 cells, the output has 40"),
     ):
         file.write_text(text)

@@ -133,7 +133,7 @@ def test_images_of_a_batch_do_not_see_each_other(model: JointModel) -> None:
 
 def test_nothing_found_has_no_rows(model: JointModel) -> None:
     for dense in (False, True):
-        (found,) = model.detect(torch.zeros(1, 3, 64, 64), DetectConfig(min_score=1.1), dense=dense)
+        (found,) = model.detect(torch.zeros(1, 3, 64, 64), DetectConfig(min_score=1.0), dense=dense)
         assert found.xyxy.shape == (0, 4)
         assert found.score.shape == found.class_id.shape == (0,)
         assert found.embedding.shape == (0, 6)

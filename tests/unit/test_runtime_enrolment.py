@@ -56,6 +56,17 @@ def test_folders_and_files_name_whom_they_show(tmp_path: Path) -> None:
     np.testing.assert_allclose(gallery.looks("ben"), [[0.5**0.5, 0.5**0.5, 0]], atol=1e-6)
 
 
+def test_a_photo_that_is_removed_is_forgotten_and_none_counts_twice(tmp_path: Path) -> None:
+    paint(tmp_path / "anna" / "1.png", (255, 0, 0))
+    paint(tmp_path / "anna" / "2.png", (0, 255, 0))
+    for _ in range(2):
+        gallery = read_gallery(tmp_path, ColourEngine())
+        assert len(gallery.looks("anna")) == 2
+        gallery.save(tmp_path / LOOKS_FILE)  # as enrolling does
+    (tmp_path / "anna" / "2.png").unlink()
+    np.testing.assert_allclose(read_gallery(tmp_path, ColourEngine()).looks("anna"), [[1, 0, 0]], atol=1e-6)
+
+
 def test_a_photo_is_seen_as_its_camera_was_held(tmp_path: Path) -> None:
     class HeightEngine(ColourEngine):
         """Its looks say whether a thing is higher than wide."""

@@ -262,8 +262,6 @@ def test_what_cannot_be_exported_is_refused(tmp_path: Path, run_folder: Path) ->
         export_model(tmp_path, tmp_path / "m.onnx")
     with pytest.raises(ConfigError, match="batch is 0"):
         export_model(run_folder, tmp_path / "m.onnx", batch=0)
-    with pytest.raises(ConfigError, match="min_score is 2"):
-        export_model(run_folder, tmp_path / "m.onnx", detect=DetectConfig(min_score=2))
     assert not (tmp_path / "m.onnx").exists()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -221,6 +222,26 @@ def test_names_without_weights_and_unknown_names_are_refused(teacher_file: Path,
 def test_devices_that_are_not_there_are_refused(device: str, teacher_file: Path) -> None:
     with pytest.raises(ConfigError, match=f"device '{device}' cannot be used"):
         load_teacher(teacher_file, device=device)
+
+
+def test_an_onnx_teacher_runs_where_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_onnx(tmp_path / "colours.onnx")
+    for device in ("cudda", "toaster", "cuda:x", "cuda:"):
+        with pytest.raises(
+            ConfigError, match=f"device '{device}' is unknown; choose 'cpu', 'cuda' or one GPU such as 'cuda:1'"
+        ):
+            load_teacher(path, device=device)
+    asked, session = [], onnxruntime.InferenceSession
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime,
+        "InferenceSession",
+        lambda file, options, providers: asked.append(providers) or session(file, options, ["CPUExecutionProvider"]),
+    )
+    for device in ("cuda:1", None, "cpu"):
+        load_teacher(path, device=device)
+    gpu = "CUDAExecutionProvider"
+    assert asked == [[(gpu, {"device_id": "1"})], [(gpu, {"device_id": "0"})], [("CPUExecutionProvider", {})]]
 
 
 def test_onnx_and_callable_teachers_do_without_torch(tmp_path: Path) -> None:

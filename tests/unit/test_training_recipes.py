@@ -24,10 +24,10 @@ RECIPES = sorted(set(FOLDER.glob("*.yaml")) - set(SCALES))
 PLACEHOLDER = (DataSource("filled in"),)
 
 
-def commands(path: Path) -> list[list[str]]:
-    """The words after ``tdtrack train`` of every such command in a recipe's header."""
+def commands(path: Path, verb: str = "train --") -> list[list[str]]:
+    """The words after ``tdtrack train`` of every such command in a recipe's header; or after another verb."""
     text = "\n".join(line.lstrip("#") for line in path.read_text().splitlines() if line.startswith("#")).replace("\\\n", " ")
-    return [line.split()[2:] for line in map(str.strip, text.splitlines()) if line.startswith("tdtrack train --")]
+    return [line.split()[2:] for line in map(str.strip, text.splitlines()) if line.startswith(f"tdtrack {verb}")]
 
 
 def read(words: list[str]) -> TrainConfig:

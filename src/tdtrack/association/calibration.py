@@ -7,6 +7,7 @@ views of one box are the same.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from tdtrack.errors import ShapeError
 from tdtrack.types import FloatArray, IntArray
 
 __all__ = [
+    "APPEARANCE_TEACHER",
     "appearance_ceiling",
+    "appearance_for",
     "cosine_statistics",
     "different_pairs",
     "fit_appearance",
@@ -26,11 +29,32 @@ __all__ = [
     "within_object_normalisation",
 ]
 
+APPEARANCE_TEACHER = "appearance_teacher"
+"""Entry of a model's metadata: fingerprint of the teacher whose embeddings ``teacher_`` entries of ``"appearance"`` fit."""
+
 PAIRS_AT_ONCE = 65_536
 """Pairs compared in one step; bounds memory to two blocks of this many embeddings."""
 
 MEAN_SQUARED_MAHALANOBIS = 4.0
 """Mean of chi-square with 4 degrees of freedom: what motion adds, on average, to the cost of a right match."""
+
+
+def appearance_for(metadata: Mapping[str, Any], fingerprint: str) -> dict[str, Any]:
+    """Return what a model's ``"appearance"`` says that holds where a teacher embeds crops.
+
+    Args:
+        metadata: of the model.
+        fingerprint: of the teacher.
+
+    Returns:
+        The entries; those with the prefix ``teacher_`` only if they were fitted to this teacher's embeddings.
+
+    Source:
+        Sec. 3.5: a ceiling means nothing in another space.
+    """
+    fitted_with = metadata.get(APPEARANCE_TEACHER) or metadata.get("teacher", {}).get("fingerprint", fingerprint)
+    carried: dict[str, Any] = metadata.get("appearance", {})
+    return {key: value for key, value in carried.items() if fitted_with == fingerprint or not key.startswith("teacher_")}
 
 
 def different_pairs(embedding: NDArray[Any], image_index: IntArray) -> FloatArray:

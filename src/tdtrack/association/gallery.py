@@ -70,6 +70,7 @@ class Gallery:
         """
         self.space = space
         self._looks: dict[str, FloatArray] = {}
+        self._origins: dict[str, list[str]] = {}
         for name, embedding in (looks or {}).items():
             self.add(name, embedding)
 
@@ -96,12 +97,13 @@ class Gallery:
             raise DataError(f"the gallery has no {name!r}; it has {', '.join(self._looks) or 'no names'}")
         return self._looks[name]
 
-    def add(self, name: str, embedding: ArrayLike) -> None:
+    def add(self, name: str, embedding: ArrayLike, origin: str = "") -> None:
         """Take in looks of a new or known name.
 
         Args:
             name: not empty.
             embedding: ``(D,)`` or ``(K, D)`` of any length but zero.
+            origin: any text that tells where they come from, by which :meth:`forget` finds them.
 
         Raises:
             ShapeError: the width differs from the gallery's, a row is zero or not finite, or there is no row.
@@ -118,11 +120,22 @@ class Gallery:
         if not np.isfinite(rows).all() or not rows.any(axis=1).all():
             raise ShapeError(f"looks of {name!r} have NaN, infinite or all-zero rows; check the model that made them")
         kept = [*self._looks.get(name, np.zeros((0, rows.shape[1]), np.float32)), *unit_length(rows).astype(np.float32)]
+        origins = [*self._origins.get(name, ()), *(origin for _ in rows)]
         while len(kept) > MAX_LOOKS:
             cosine = np.stack(kept) @ np.stack(kept).T
             np.fill_diagonal(cosine, -np.inf)
-            del kept[int(cosine.max(axis=1).argmax())]
-        self._looks[name] = np.stack(kept)
+            redundant = int(cosine.max(axis=1).argmax())
+            del kept[redundant], origins[redundant]
+        self._looks[name], self._origins[name] = np.stack(kept), origins
+
+    def forget(self, origin: str) -> None:
+        """Drop the looks of one origin, and the names that have no others."""
+        for name, origins in list(self._origins.items()):
+            kept = [index for index, other in enumerate(origins) if other != origin]
+            if kept:
+                self._looks[name], self._origins[name] = self._looks[name][kept], [origins[index] for index in kept]
+            else:
+                del self._looks[name], self._origins[name]
 
     def cosine(self, embedding: FloatArray) -> NDArray[np.float32]:
         """Compare looks with every name.
@@ -152,8 +165,9 @@ class Gallery:
         """
         names = np.array([name for name, looks in self._looks.items() for _ in looks], dtype=np.str_)
         looks = np.concatenate(list(self._looks.values())) if self._looks else np.zeros((0, 0), np.float32)
+        origins = np.array([origin for origins in self._origins.values() for origin in origins], dtype=np.str_)
         with atomic_write(path, "wb") as file:
-            np.savez(file, name=names, embedding=looks, space=np.array(self.space))
+            np.savez(file, name=names, embedding=looks, origin=origins, space=np.array(self.space))
 
     @classmethod
     def load(cls, path: Path | str) -> Gallery:
@@ -171,11 +185,14 @@ class Gallery:
         if missing := {"name", "embedding", "space"} - arrays.keys():
             raise DataError(f"{path} is not a gallery: it lacks {sorted(missing)}; make it again with --enroll")
         names, looks, space = arrays["name"], arrays["embedding"], str(arrays["space"])
+        origins = arrays.get("origin", np.full(len(looks), ""))  # files of before have none
         if names.ndim != 1 or looks.ndim != 2 or len(names) != len(looks) or looks.dtype.kind != "f" or names.dtype.kind != "U":
             raise DataError(f"{path}: name has shape {names.shape} and embedding {looks.shape}; one name per look is needed")
+        if origins.shape != names.shape or origins.dtype.kind != "U":
+            raise DataError(f"{path}: origin has shape {origins.shape}, name {names.shape}; one text per look is needed")
         gallery = cls(space=space)
-        for name in dict.fromkeys(names.tolist()):
-            gallery.add(name, looks[names == name])
+        for name, look, origin in zip(names.tolist(), looks, origins.tolist()):
+            gallery.add(name, look, origin)
         return gallery
 
 
@@ -259,12 +276,15 @@ class TrackLooks:
             others.append(seen)
         return dict(sorted(named.items()))
 
-    def enroll(self, gallery: Gallery, named: Mapping[int, tuple[str, float]], prefix: str = "object") -> dict[int, str]:
+    def enroll(
+        self, gallery: Gallery, named: Mapping[int, tuple[str, float]], origin: str = "", prefix: str = "object"
+    ) -> dict[int, str]:
         """Add every track's look to the gallery: under its name, or under a new one.
 
         Args:
             gallery: is changed.
             named: what :meth:`names` returned.
+            origin: of the looks, as of :meth:`Gallery.add`.
             prefix: new names are ``prefix-1``, ``prefix-2``, ... as far as they are free.
 
         Returns:
@@ -274,12 +294,12 @@ class TrackLooks:
         number = 1
         for track_id in self._telling():
             if track_id in named:
-                gallery.add(named[track_id][0], self.look(track_id))
+                gallery.add(named[track_id][0], self.look(track_id), origin)
                 continue
             while f"{prefix}-{number}" in gallery.names:
                 number += 1
             fresh[track_id] = f"{prefix}-{number}"
-            gallery.add(fresh[track_id], self.look(track_id))
+            gallery.add(fresh[track_id], self.look(track_id), origin)
         return fresh
 
     def look(self, track_id: int) -> FloatArray:

@@ -16,11 +16,13 @@ from tdtrack.cli.parsing import (
     Settings,
     Verb,
     add_config,
+    add_input_size,
     add_layout,
     add_ray,
     add_skip_bad_boxes,
     add_teacher,
     take_ray,
+    take_size,
     take_teacher,
     write_json,
 )
@@ -38,10 +40,11 @@ def _doctor_arguments(parser: ArgumentParser) -> None:
     add_layout(parser)
     parser.add_argument("--decode", type=bool, default=False, help="decode every image, not only its header")
     parser.add_argument("--json", type=str, default="", help="also write the report to this file")
+    add_input_size(parser)
 
 
 def _doctor(settings: Settings, console: Console) -> int:
-    if settings["data"].endswith(".onnx"):
+    if settings["data"].lower().endswith(".onnx"):
         return _doctor_detector(settings, console)
     from tdtrack.data.doctor import inspect
 
@@ -59,7 +62,7 @@ def _doctor_detector(settings: Settings, console: Console) -> int:
     from tdtrack.frozen.description import describe_detector
     from tdtrack.frozen.graph import read_graph
 
-    graph = read_graph(settings["data"])
+    graph = read_graph(settings["data"], take_size(settings["input_size"]))
     lines = graph.lines()
     try:
         description = describe_detector(graph)

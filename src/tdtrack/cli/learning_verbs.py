@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
 from rich.console import Console
 
-from tdtrack.cli.parsing import Settings, Verb, add_config, add_layout, add_skip_bad_boxes, add_teacher, take_teacher
+from tdtrack.cli.parsing import (
+    Settings,
+    Verb,
+    add_config,
+    add_input_size,
+    add_layout,
+    add_skip_bad_boxes,
+    add_teacher,
+    take_size,
+    take_teacher,
+)
 from tdtrack.config import HeadConfig, TeacherTrainConfig, TrainConfig
 from tdtrack.errors import ConfigError
 
@@ -85,6 +95,8 @@ def _teach_arguments(parser: ArgumentParser) -> None:
     add_skip_bad_boxes(parser)
     _detector_arguments(parser)
     parser.add_class_arguments(TrainConfig, skip={"train", "validation"})
+    for name in ("train", "validation"):
+        parser.add_argument(f"--{name}", type=Any, default=None, help="of a recipe; DATA and --val-data take its place")
     parser.set_defaults(laptop_settings())
 
 
@@ -100,7 +112,7 @@ def _detector_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--features", type=str, default="", help="NAME,NAME: its feature maps to read; tdtrack doctor lists them"
     )
-    parser.add_argument("--input-size", type=str, default="", help="HEIGHT,WIDTH in pixels, where it leaves them open")
+    add_input_size(parser)
     parser.add_argument(
         "--pseudo-boxes", type=str, nargs="*", default=None, help="also learn from its own boxes here; without a value, in DATA"
     )
@@ -112,6 +124,7 @@ def _teach(settings: Settings, console: Console) -> int:
     from tdtrack.teach import TeachData, teach
 
     names, pseudo = settings.pop("data"), settings.pop("pseudo_boxes")
+    del settings["train"], settings["validation"]
     shared = {name: settings.pop(name) for name in ("val_data", "val_images", "val_split", "images", "format", "split", "box")}
     skip_bad = settings.pop("skip_bad_boxes")
     labelled = [TeachData(data=name, skip_bad=skip_bad, **shared) for name in names]
@@ -125,13 +138,24 @@ def _teach(settings: Settings, console: Console) -> int:
             f"{len(labelled)} data sets were given{' and --pseudo-boxes' if pseudo is not None else ''}; give one, "
             "or keep a detector with --detector to learn from several or from its own boxes"
         )
+    if idle := [name for name, default in _DETECTOR_WORDS.items() if about[name] != default]:
+        option = f"--{idle[0].replace('_', '-')}"
+        raise ConfigError(f"{option} is for teaching a detector; name that with --detector, or leave {option} out")
     return _say(console, teach(labelled[0], take_teacher(settings, console), settings).lines())
 
 
-_DETECTOR_WORDS = (
-    *("detector", "detector_weights", "detector_licence", "detector_description"),
-    *("classes", "features", "input_size", "every", "head"),
-)
+_DETECTOR_WORDS: dict[str, Any] = {
+    "detector": None,
+    "detector_weights": None,
+    "detector_licence": "",
+    "detector_description": None,
+    "classes": "",
+    "features": "",
+    "input_size": "",
+    "every": 5,
+    "head": HeadConfig(),
+}
+"""Options that a detector brings with it, and their defaults."""
 
 
 def _teach_detector(
@@ -146,7 +170,7 @@ def _teach_detector(
         weights=about["detector_weights"],
         description=about["detector_description"],
         classes=_words(about["classes"]),
-        input_size=_size(about["input_size"]),
+        input_size=take_size(about["input_size"]),
         pseudo_boxes=pseudo,
         every=about["every"],
     )
@@ -157,15 +181,6 @@ def _teach_detector(
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _size(text: str) -> tuple[int, int] | None:
-    sides = _words(text)
-    if not sides:
-        return None
-    if len(sides) != 2 or not all(side.isdigit() for side in sides):
-        raise ConfigError(f"input size {text!r} is not HEIGHT,WIDTH in pixels, for instance 416,416")
-    return int(sides[0]), int(sides[1])
 
 
 def _say(console: Console, lines: list[str]) -> int:

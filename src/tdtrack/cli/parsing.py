@@ -28,12 +28,14 @@ __all__ = [
     "Settings",
     "Verb",
     "add_config",
+    "add_input_size",
     "add_layout",
     "add_ray",
     "add_teacher",
     "nearest",
     "parse",
     "take_ray",
+    "take_size",
     "take_teacher",
     "write_json",
 ]
@@ -131,6 +133,30 @@ def add_layout(parser: ArgumentParser) -> None:
 def add_skip_bad_boxes(parser: ArgumentParser) -> None:
     """Add ``--skip-bad-boxes``."""
     parser.add_argument("--skip-bad-boxes", action="store_true", help="drop what doctor reports instead of stopping")
+
+
+def add_input_size(parser: ArgumentParser) -> None:
+    """Add ``--input-size``, of a detector."""
+    parser.add_argument(
+        "--input-size",
+        type=str,
+        default="",
+        help="HEIGHT,WIDTH of a detector's input in pixels, where its file leaves them open",
+    )
+
+
+def take_size(text: str) -> tuple[int, int] | None:
+    """Read the value of ``--input-size``; ``None`` for an empty one.
+
+    Raises:
+        ConfigError: it is not two numbers.
+    """
+    sides = [side.strip() for side in text.split(",") if side.strip()]
+    if not sides:
+        return None
+    if len(sides) != 2 or not all(side.isdigit() for side in sides):
+        raise ConfigError(f"input size {text!r} is not HEIGHT,WIDTH in pixels, for instance 416,416")
+    return int(sides[0]), int(sides[1])
 
 
 def add_teacher(parser: ArgumentParser, *, required: bool) -> None:

@@ -56,5 +56,6 @@ class HeadConfig:
         require(self.batch_size >= 2, f"head.batch_size is {self.batch_size}; it must be at least 2")
         for name in ("learning_rate", "temperature"):
             require(getattr(self, name) > 0, f"head.{name} is {getattr(self, name)}; it must be positive")
+        require(self.seed >= 0, f"head.seed is {self.seed}; it must not be negative")
         require(0 <= self.min_score <= 1, f"head.min_score is {self.min_score}; it must lie in [0, 1]")
         require(self.place in ("box", "cell"), f"head.place is {self.place!r}; it must be 'box' or 'cell'")

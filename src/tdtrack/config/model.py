@@ -130,6 +130,14 @@ class LossConfig:
     embedding_weight: float = 10.0
     supervision: Literal["teacher", "identities"] = "teacher"
 
+    def __post_init__(self) -> None:
+        """Refuse losses that cannot be computed.
+
+        Raises:
+            ConfigError: names the setting, its value and its range.
+        """
+        require(self.huber_delta > 0, f"loss.huber_delta is {self.huber_delta}; it must be positive")
+
 
 @dataclass(frozen=True)
 class DetectConfig:
@@ -146,3 +154,14 @@ class DetectConfig:
     nms_iou: float = 0.5
     pre_nms_top: int = 5000
     max_detections: int = 300
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds by which nothing, or nothing that can be used, is found.
+
+        Raises:
+            ConfigError: names the setting, its value and its range.
+        """
+        for name in ("min_score", "nms_iou"):
+            require(0 <= getattr(self, name) <= 1, f"detect.{name} is {getattr(self, name)}; it must lie in [0, 1]")
+        for name in ("pre_nms_top", "max_detections"):
+            require(1 <= getattr(self, name) <= 100_000, f"detect.{name} is {getattr(self, name)}; it must lie in 1..100000")

@@ -11,6 +11,8 @@ from tdtrack.config.model import AssignConfig, DetectConfig, LossConfig, ModelCo
 
 __all__ = ["AugmentConfig", "DataSource", "OptimizerConfig", "TrainConfig"]
 
+_PRECISIONS = ("32-true", "64-true", "16-mixed", "bf16-mixed")  # half precision throughout loses small gradients
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -110,7 +112,10 @@ class OptimizerConfig:
             0 <= self.warmup_steps <= self.steps,
             f"optimizer.warmup_steps is {self.warmup_steps}; it must lie in 0..steps ({self.steps})",
         )
-        require(0 <= self.ema_decay < 1, f"optimizer.ema_decay is {self.ema_decay}; it must lie in [0, 1)")
+        for name in ("ema_decay", "momentum"):
+            require(0 <= getattr(self, name) < 1, f"optimizer.{name} is {getattr(self, name)}; it must lie in [0, 1)")
+        for name in ("learning_rate", "warmup_learning_rate", "weight_decay"):
+            require(getattr(self, name) >= 0, f"optimizer.{name} is {getattr(self, name)}; it must not be negative")
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ class TrainConfig:
         accelerator: Lightning Fabric's choice of hardware.
         devices: how many on each machine; ``torchrun`` or SLURM, where they start the processes, say it instead.
         nodes: machines; told like ``devices``.
-        precision: Lightning Fabric's precision, for instance "32-true", "bf16-mixed".
+        precision: "32-true", "64-true", "16-mixed" or "bf16-mixed", in Lightning Fabric's words.
         validate_every: iterations between validations; 0 is only at the end.
         checkpoint_every: iterations between resumable checkpoints.
         log_every: iterations between rows of the log.
@@ -203,6 +208,9 @@ class TrainConfig:
             self.input_height >= 32 and self.input_width >= 32,
             f"input {self.input_height}x{self.input_width} is smaller than 32x32",
         )
+        require(self.seed >= 0, f"seed is {self.seed}; it must not be negative")
+        require(self.workers >= 0, f"workers is {self.workers}; it must be a number of processes, or 0 for none")
+        require(self.precision in _PRECISIONS, f"precision is {self.precision!r}; it must be one of {', '.join(_PRECISIONS)}")
         if self.loss.supervision == "identities":
             nameless = [source.annotations for source in self.train if not source.identities]
             require(not nameless, f"loss.supervision is 'identities' but {', '.join(nameless)} names none; set its identities")

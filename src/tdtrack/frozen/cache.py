@@ -139,6 +139,7 @@ class FeatureCache:
         if not (ready.is_file() and ready.read_text(encoding="utf-8") == key):
             parts = folder.with_name(f"{folder.name}.{key[:16]}.parts")
             _read_parts(parts, dataset, MapReader(detector, description, readings), views, seed)
+            ready.unlink(missing_ok=True)  # it does not speak for what is joined now
             _join(parts, folder, len(readings))
             with atomic_write(ready, "w") as file:
                 file.write(key)

@@ -29,6 +29,14 @@ FAMILIES = {
 }
 """What can be understood, by name."""
 
+_RANKS = {
+    **dict.fromkeys(("yolox", "nanodet", "yolov5", "yolov8", "rows"), (3,)),
+    "detr": (3, 3),
+    "boxes": (2, 1, 1),
+    "tdtrack": (3, 2, 2, 1),
+}
+"""Sides of the outputs that each family reads."""
+
 _MAX_CLASSES = 100_000
 
 
@@ -239,6 +247,19 @@ def _check(graph: DetectorGraph, description: DetectorDescription) -> None:
     for name in description.outputs:
         if name not in graph.outputs:
             raise ConfigError(f"{graph.label} has no output {name!r}; {graph.describe()}")
+    found = [len(graph.outputs[name]) for name in description.outputs]
+    ranks = _RANKS[description.family]
+    if found[: len(ranks)] != list(ranks) or (description.family == "tdtrack" and "tdtrack" not in graph.entries):
+        raise ConfigError(
+            f"{graph.label}: outputs {', '.join(description.outputs)} are not of family {description.family}: "
+            f"{FAMILIES[description.family]}; {graph.describe()}"
+        )
+    last = description.outputs[1 if description.family == "detr" else 0]
+    width = {"rows": 6, "detr": 4, "boxes": 4}.get(description.family, graph.outputs[last][-1])
+    if graph.outputs[last][-1] != width:
+        raise ConfigError(
+            f"{graph.label}: output {last} has {graph.outputs[last][-1]} columns; {description.family} has {width}"
+        )
     shape = graph.outputs[description.outputs[0]]
     classes = len(description.classes)
     widths = {"yolox": (-1, 5), "yolov5": (-1, 5), "yolov8": (1, 4), "detr": (-1, 0)}

@@ -20,7 +20,7 @@ from tdtrack.errors import DataError
 from tdtrack.files import atomic_write
 from tdtrack.runtime.engine import Engine
 from tdtrack.runtime.frames import ImageSource
-from tdtrack.runtime.sources import VIDEO_SUFFIXES, VideoSource, open_source
+from tdtrack.runtime.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES, VideoSource, open_source
 from tdtrack.types import Detections, Image
 
 __all__ = ["write_pseudo_boxes"]
@@ -58,7 +58,7 @@ def write_pseudo_boxes(sources: Sequence[str], engine: Engine, folder: Path, *, 
         boxes = 0
         with Progress(TextColumn("{task.description}"), console=Console(stderr=True)) as bar:
             task = bar.add_task("detect")
-            for path, pixels in _pictures(sources, folder / _FRAMES, every):
+            for path, pixels in _pictures(sources, folder / _FRAMES, every, bar.console):
                 images.append(_annotated(len(images) + 1, boxes + 1, path, pixels, engine(pixels)))
                 boxes += len(images[-1])
                 bar.update(task, description=f"detect: {boxes} boxes in {len(images)} images")
@@ -75,7 +75,8 @@ def write_pseudo_boxes(sources: Sequence[str], engine: Engine, folder: Path, *, 
 
 def _stamp(source: Path) -> list[list[str | int]]:
     """Return what changes when a file, or one in a folder, is replaced; opening what is not there says so better."""
-    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    below = [*source.iterdir(), *source.glob("*/*")] if (source / "img1").is_dir() else source.glob("*")
+    files = sorted(below) if source.is_dir() else [source]
     stamps = [(file, file.stat()) for file in files if file.is_file()]
     return [[str(file.resolve()), status.st_size, status.st_mtime_ns] for file, status in stamps]
 
@@ -93,7 +94,7 @@ def _annotated(image_id: int, first: int, path: Path, pixels: Image, found: Dete
     )
 
 
-def _pictures(sources: Sequence[str], frames: Path, every: int) -> Iterator[tuple[Path, Image]]:
+def _pictures(sources: Sequence[str], frames: Path, every: int, console: Console) -> Iterator[tuple[Path, Image]]:
     """Yield image files and their pixels; frames of videos become files first, and so do images that a tag turns."""
     for place, source in enumerate(_opened(sources)):
         for number, frame in enumerate(source):
@@ -109,11 +110,15 @@ def _pictures(sources: Sequence[str], frames: Path, every: int) -> Iterator[tupl
                 PIL.Image.fromarray(frame.image).save(file, "JPEG", quality=_JPEG_QUALITY)
             yield path, frame.image
         source.close()
+        if source.truncated:
+            console.print(f"{source.name}: {source.truncated}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _opened(sources: Sequence[str]) -> Iterator[VideoSource]:
-    """Open sources one by one; a folder that holds videos stands for them."""
+    """Open sources one by one; a folder that holds videos stands for them, and for its images."""
     for source in sources:
         path = Path(source)
-        videos = sorted(item for item in path.iterdir() if item.suffix.lower() in VIDEO_SUFFIXES) if path.is_dir() else []
-        yield from map(open_source, videos or [path])
+        files = sorted(path.iterdir()) if path.is_dir() else []
+        videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+        images = any(file.suffix.lower() in IMAGE_SUFFIXES for file in files)
+        yield from map(open_source, [*videos, *([path] if images or not videos else [])])

@@ -136,8 +136,6 @@ class JointModel(nn.Module):
     def map_embeddings(self, offset: Tensor, matrix: Tensor, teacher_dim: int) -> None:
         """Make every embedding ``e`` come out as ``(e - offset) @ matrix``; what it has learned of its teacher goes along.
 
-        A model that learned the teacher's first numbers as they are counts as one that learned them about a mean afterwards.
-
         Args:
             offset: ``(D_s,)``.
             matrix: ``(D_s, D_s)``, invertible.
@@ -146,7 +144,6 @@ class JointModel(nn.Module):
         target = self.teacher_target
         if target is None:
             target = TeacherTarget(torch.zeros(teacher_dim), torch.eye(teacher_dim, len(offset)))
-            self.config = replace(self.config, embedding_target="centred")
         self.embedding_head.map_outputs(offset, matrix)
         self.teacher_target = target.mapped(offset, matrix)
 
@@ -203,6 +200,8 @@ class JointModel(nn.Module):
         target = self.target_of(teacher)
         if self.teacher_target is not None:
             student, target = self.teacher_target.back(student), teacher
+        if self.config.embedding_target == "first":
+            student, target = (numbers[:, : self.config.embedding_dim] for numbers in (student, target))
         return cosine_similarity(student, target, dim=1)
 
     def embed_dense(self, predictions: Predictions) -> Tensor:

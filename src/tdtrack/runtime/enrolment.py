@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tdtrack.association.calibration import APPEARANCE_TEACHER
 from tdtrack.association.gallery import Gallery
 from tdtrack.boxes import box_area
 from tdtrack.data.images import load_image
@@ -20,6 +21,9 @@ __all__ = ["LOOKS_FILE", "read_gallery"]
 
 LOOKS_FILE = "looks.npz"
 """What earlier videos taught, beside the photos."""
+
+PHOTOS = "photos"
+"""Origin of the looks that photos give: they are embedded anew each time, and one that is removed is forgotten."""
 
 MARGINS = (0.0, 0.25, 1.0)
 """Borders tried around a photo, in its sides: a detector finds nobody in a crop that someone fills."""
@@ -53,16 +57,17 @@ def read_gallery(folder: Path | str, engine: Engine) -> Gallery:
         raise DataError(
             f"{looks} was made with another model or teacher, whose embeddings mean other things; remove it or use that"
         )
+    gallery.forget(PHOTOS)
     files = (path for pattern in ("*", "*/*") for path in place.glob(pattern))
     for photo in sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES):
         name = photo.stem if photo.parent == place else photo.parent.name
-        gallery.add(name, _embed(photo, engine))
+        gallery.add(name, _embed(photo, engine), PHOTOS)
     return gallery
 
 
 def _space(engine: Engine) -> str:
     """Return a short text that differs for models whose embeddings mean different things, and not for one that was exported."""
-    known = {key: value for key, value in engine.metadata.items() if key not in ("appearance", "model")}
+    known = {key: value for key, value in engine.metadata.items() if key not in ("appearance", APPEARANCE_TEACHER, "model")}
     known |= {"dim": engine.embedding_dim}
     return sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

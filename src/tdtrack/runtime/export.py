@@ -101,15 +101,10 @@ def build_model(
         The model and its description, which it holds.
 
     Raises:
-        ConfigError: the batch or a threshold is out of range.
+        ConfigError: the batch is out of range.
     """
     if batch is not None and batch < 1:
         raise ConfigError(f"batch is {batch}; it must be at least 1, or left open")
-    if not 0 <= detect.min_score <= 1 or detect.max_detections < 1:
-        raise ConfigError(
-            f"min_score is {detect.min_score} and max_detections {detect.max_detections}; "
-            "the first must lie in [0, 1], the second be at least 1"
-        )
     config = model.config
     description = ModelDescription(
         classes=config.classes,

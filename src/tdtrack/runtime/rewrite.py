@@ -13,16 +13,16 @@ from tdtrack.files import atomic_write
 from tdtrack.runtime import contract
 from tdtrack.runtime.contract import ModelDescription
 
-__all__ = ["rewrite_appearance"]
+__all__ = ["rewrite_metadata"]
 
 
-def rewrite_appearance(path: Path, description: ModelDescription, appearance: Mapping[str, Any]) -> None:
+def rewrite_metadata(path: Path, description: ModelDescription, changed: Mapping[str, Any]) -> None:
     """Store what calibration fitted in an exported file.
 
     Args:
         path: the ``.onnx`` file.
         description: what it says of itself now.
-        appearance: replaces what it carries.
+        changed: entries of its metadata that are new.
 
     Raises:
         OutputError: the file cannot be rewritten.
@@ -33,7 +33,7 @@ def rewrite_appearance(path: Path, description: ModelDescription, appearance: Ma
     import onnx
 
     model = onnx.load(path)
-    said = replace(description, metadata={**description.metadata, "appearance": dict(appearance)})
+    said = replace(description, metadata={**description.metadata, **changed})
     kept = {entry.key: entry.value for entry in model.metadata_props}
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {**kept, contract.METADATA_KEY: said.to_json()})

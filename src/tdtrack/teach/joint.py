@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tdtrack.calibrate import calibrate_model
+from tdtrack.calibrate import calibrate_model, can_calibrate
 from tdtrack.config import OptimizerConfig, TrainConfig
 from tdtrack.data import load_dataset
 from tdtrack.teach.boxes import TeachData, load_both, write_source
@@ -19,15 +19,26 @@ __all__ = ["TeachResult", "laptop_settings", "teach"]
 
 @dataclass(frozen=True)
 class TeachResult:
-    """Where the model is and how good it is on the validation images."""
+    """Where the model is and how good it is on the validation images.
+
+    Attributes:
+        model: the file.
+        report: on the validation images.
+        calibrated: the tracker was fitted to the embeddings.
+    """
 
     model: Path
     report: ModelReport
+    calibrated: bool = True
 
     def lines(self) -> list[str]:
         """Return what the command prints."""
+        generic = (
+            "no image has two boxes, so the tracker is not fitted to the embeddings; tdtrack calibrate does it on ones that do"
+        )
         return [
             *self.report.lines(),
+            *([] if self.calibrated else [generic]),
             f"model in {self.model}",
             f"next: tdtrack track VIDEO --model {self.model.parent} --out tracks",
         ]
@@ -92,9 +103,12 @@ def teach(data: TeachData, teacher: Teacher, settings: dict[str, Any]) -> TeachR
     config = TrainConfig(**{**settings, "train": (sources[0],), "validation": (sources[1],)})
     config = replace(config, model=replace(config.model, classes=dataset.classes), optimizer=_fit_schedule(config.optimizer))
     model = train(config)
-    calibrate_model(model, load_dataset(sources[1].annotations, sources[1].images), teacher)
+    parts = (load_dataset(source.annotations, source.images) for source in reversed(sources))  # the held-out one if it will do
+    crowded = next(filter(can_calibrate, parts), None)
+    if crowded is not None:
+        calibrate_model(model, crowded, teacher)
     report = evaluate_model(model, sources[1].annotations, sources[1].images, sources[1].store)
-    return TeachResult(model, report)
+    return TeachResult(model, report, calibrated=crowded is not None)
 
 
 def _fit_schedule(optimizer: OptimizerConfig) -> OptimizerConfig:

@@ -270,7 +270,10 @@ def _open_session(path: Path, device: str | None) -> Any:
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
-    provider = "CUDAExecutionProvider" if (device or "cuda").startswith("cuda") else "CPUExecutionProvider"
+    kind, colon, number = (device or "cuda").partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not number.isdigit()):
+        raise ConfigError(f"device {device!r} is unknown; choose 'cpu', 'cuda' or one GPU such as 'cuda:1'")
+    provider = "CUDAExecutionProvider" if kind == "cuda" else "CPUExecutionProvider"  # a Mac's GPU is for torch only
     if provider not in available:
         if device is not None:
             raise ConfigError(
@@ -279,8 +282,9 @@ def _open_session(path: Path, device: str | None) -> Any:
         provider = "CPUExecutionProvider"
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # exporters leave harmless warnings in most graphs
+    settings = {"device_id": number or "0"} if provider == "CUDAExecutionProvider" else {}
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        return onnxruntime.InferenceSession(str(path), options, providers=[(provider, settings)])
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise WeightsError(f"{path}: not a readable ONNX file ({str(error).splitlines()[0]})") from error
 

@@ -97,11 +97,10 @@ class Session:
     def _learned(self, saved: dict[str, Any] | None) -> TeacherTarget | None:
         """Return what is learned of the teacher: as before for a run or a model that goes on, else fitted to the data."""
         kind = self.config.model.embedding_target
-        if kind == "first":
-            return None
         if saved is not None:
             weights = saved["run"]["model"]
-            return TeacherTarget(weights["teacher_target.mean"], weights["teacher_target.directions"])
+            known = [weights[name] for name in ("teacher_target.mean", "teacher_target.directions") if name in weights]
+            return TeacherTarget(*known) if known else None
         if self.config.init_from and (target := read_teacher_target(self.config.init_from)) is not None:
             learned = read_metadata(self.config.init_from).get("settings", {}).get("model", {}).get("embedding_target", kind)
             if learned != kind:
@@ -110,6 +109,8 @@ class Session:
                     f"that; set it to {learned}, or begin without init_from"
                 )
             return target
+        if kind == "first":
+            return None
         return fit_target(self._train_sets, self.config.model.embedding_dim, kind)
 
     def _build(self, *, initial: bool) -> None:
