@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tdtrack.config import AssignConfig, LossConfig, ModelConfig
-from tdtrack.errors import ConfigError
+from tdtrack.errors import ConfigError, ShapeError
 from tdtrack.model import JointModel, Targets, compute_losses, weight_decay_groups
 from tdtrack.model.anchors import pyramid_shapes
 from tdtrack.model.fpn import FeaturePyramid
@@ -150,3 +150,11 @@ def test_what_spinenet_cannot_do_is_refused() -> None:
         build("spinenet96")
     with pytest.raises(ConfigError, match=r"model\.pyramid is 'bifpn'; it must be 'fpn' or 'lateral'"):
         build("test_resnet", "bifpn")
+
+
+def test_a_network_of_fixed_size_says_so() -> None:
+    model = build("efficientformerv2_s0").eval()
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 224, 224)).level_shapes == pyramid_shapes(224, 224, 3, 7)
+        with pytest.raises(ShapeError, match=r"backbone efficientformerv2_s0 takes no input of 96x128 .*; choose another size"):
+            model(torch.zeros(1, 3, 96, 128))

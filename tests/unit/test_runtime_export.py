@@ -71,6 +71,18 @@ def test_every_engine_gives_what_torch_gives(engine: str, settings: dict[str, An
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_network_that_cuts_patches_takes_any_size_in_every_engine(engine: str, tmp_path: Path) -> None:
+    needs(engine)
+    sizes = {"input_height": 90, "input_width": 150}  # no stride divides them
+    save_model(tmp_path / "model.safetensors", random_model(backbone="test_convnext", embedding_dim=8), {**METADATA, **sizes})
+    export_model(tmp_path, tmp_path / "model.onnx", detect=DETECT)
+    torch_engine = load_engine(tmp_path, device="cpu", min_score=DETECT.min_score, max_detections=DETECT.max_detections)
+    exported = load_engine(tmp_path / "model.onnx", engine=engine, device="cpu")
+    assert len(torch_engine(FRAMES[0]))
+    assert_same(exported(FRAMES[0]), torch_engine(FRAMES[0]))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_batches_and_single_frames_agree(engine: str, run_folder: Path, tmp_path: Path) -> None:
     needs(engine)
     export_model(run_folder, tmp_path / "pairs.onnx", detect=DETECT, batch=2)

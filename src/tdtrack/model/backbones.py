@@ -84,7 +84,7 @@ class Backbone(nn.Module):
             if not self._traits.choosy:
                 raise
             raise ShapeError(
-                f"backbone {self._name} takes no input of {height}x{width} ({str(error).splitlines()[0]:.120}); "
+                f"backbone {self._name} takes no input of {height}x{width} ({' '.join(str(error).split()):.120}); "
                 "choose another size, or a network that takes any"
             ) from error
         if self._traits.channels_last:
