@@ -12,14 +12,13 @@ import numpy as np
 
 from tdtrack.association import Tracker
 from tdtrack.association.calibration import appearance_for
-from tdtrack.association.gallery import TrackLooks, min_cosine_of
 from tdtrack.association.offline import refine
 from tdtrack.association.tracker import METHODS
 from tdtrack.benchmarks import scene_of
 from tdtrack.config import AssociationConfig
 from tdtrack.errors import ConfigError, DataError, MediaError
-from tdtrack.files import atomic_write, sweep
-from tdtrack.output.jsonl import JsonLinesWriter, readable_json
+from tdtrack.files import sweep
+from tdtrack.output.jsonl import JsonLinesWriter
 from tdtrack.output.mot import MotWriter
 from tdtrack.types import Detections, Tracks
 from tdtrack.version import __version__
@@ -276,6 +275,7 @@ def track_one(
             one is to be improved on when it has ended.
     """
     from tdtrack.runtime.camera_motion import camera_motion_for
+    from tdtrack.runtime.enrolment import TrackNaming, video_origin
     from tdtrack.runtime.pipeline import track_source
     from tdtrack.runtime.sources import open_source
 
@@ -292,8 +292,8 @@ def track_one(
     config = association_for(request.association, overrides, appearance, "teacher_" if request.two_stage else "")
     tracker = Tracker(config, frame_rate=source.frame_rate)
     history = _History(config.floor) if request.offline else None
-    origin = _origin(place) if request.enroll else None
-    naming = None if request.gallery is None else _Naming(Path(request.gallery), engine, config, origin)
+    origin = video_origin(place) if request.enroll else None
+    naming = None if request.gallery is None else TrackNaming(Path(request.gallery), engine, config, origin)
     sweep(Path(request.out))
     spool = _spool(request, place, source, engine, config.floor, files["resume"])
     summary = track_source(
@@ -375,61 +375,6 @@ class _History:
         nothing = Detections.empty(), Tracks(0, none, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), none)
         kept = [self._frames.get(index, nothing) for index in range(frames)]
         return refine([tracks for _, tracks in kept], [detections for detections, _ in kept], frame_rate)
-
-
-def _origin(place: str) -> str:
-    """Return what tells a video from others for the gallery that it is enrolled in; the same wherever it is moved."""
-    path = Path(place)
-    try:
-        status = path.stat()
-    except OSError:
-        return ""  # a camera or stream: what it shows does not come again
-    return f"{path.resolve().name} {status.st_size} {status.st_mtime_ns}"
-
-
-class _Naming:
-    """Says which track is whom: as far as it is known, and in the end.
-
-    With an origin, the tracks' looks join the gallery. Those of an earlier run of the same video are forgotten before: a kill
-    may have come between writing the gallery and the names, and a video does not meet itself.
-    """
-
-    def __init__(self, folder: Path, engine: Engine, config: AssociationConfig, origin: str | None) -> None:
-        from tdtrack.runtime.enrolment import LOOKS_FILE, read_gallery
-
-        self._looks_path = folder / LOOKS_FILE
-        self._gallery = read_gallery(folder, engine)
-        if origin:
-            self._gallery.forget(origin)
-        if origin is None and not len(self._gallery):
-            raise DataError(
-                f"gallery {folder} knows nobody; put photos (.jpg, .png, ...) there as NAME/1.jpg or NAME.jpg, or let "
-                "this video's tracks in with --enroll"
-            )
-        self._min_cosine = min_cosine_of(config.cosine_statistics)
-        self._floor = config.floor
-        self._origin = origin
-        self._looks = TrackLooks()
-
-    def __call__(self, detections: Detections, tracks: Tracks) -> dict[int, str]:
-        """Take in one frame; returns the names of its tracks as far as they are known by now."""
-        self._looks.observe(detections.select(detections.score >= self._floor), tracks)
-        named = self._looks.names(self._gallery, self._min_cosine, tracks.track_id.tolist())
-        return {track_id: name for track_id, (name, _) in named.items()}
-
-    def write(self, path: Path, *, whole: bool) -> list[Path]:
-        """Write names by track id, and of the whole source the gallery where it grows; returns the files."""
-        named = self._looks.names(self._gallery, self._min_cosine)
-        entries = {key: {"name": name, "cosine": round(cosine, 4)} for key, (name, cosine) in named.items()}
-        written = [path]
-        if self._origin is not None and whole:  # else the rest, when it is tracked, would meet itself
-            fresh = self._looks.enroll(self._gallery, named, self._origin)
-            entries |= {key: {"name": name, "cosine": None} for key, name in fresh.items()}
-            self._gallery.save(self._looks_path)
-            written.append(self._looks_path)
-        with atomic_write(path) as file:
-            file.write(readable_json(dict(sorted(entries.items())), indent=1))
-        return written
 
 
 def load_models(request: TrackRequest, overrides: dict[str, Any]) -> tuple[Engine, dict[str, Any]]:

@@ -373,7 +373,7 @@ def test_a_video_that_was_killed_once_it_had_enrolled_does_not_meet_itself(
 
     undisturbed = track("a")
     with monkeypatch.context() as patch:
-        patch.setattr("tdtrack.track.readable_json", lambda *_, **__: 1 / 0)
+        patch.setattr("tdtrack.runtime.enrolment.readable_json", lambda *_, **__: 1 / 0)
         people.unlink()
         with pytest.raises(ZeroDivisionError):
             track("a")

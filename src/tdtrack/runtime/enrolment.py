@@ -1,4 +1,4 @@
-"""A gallery from a folder of photos, embedded by the engine that tracks."""
+"""A gallery from a folder of photos, embedded by the engine that tracks; and who of it the tracks are."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from tdtrack.association.calibration import APPEARANCE_TEACHER
-from tdtrack.association.gallery import Gallery
+from tdtrack.association.gallery import Gallery, TrackLooks, min_cosine_of
 from tdtrack.boxes import box_area
+from tdtrack.config import AssociationConfig
 from tdtrack.data.images import load_image
 from tdtrack.data.reading import IMAGE_SUFFIXES
 from tdtrack.errors import ConfigError, DataError
+from tdtrack.files import atomic_write
+from tdtrack.output.jsonl import readable_json
 from tdtrack.runtime.engine import Engine
-from tdtrack.types import FloatArray, Image
+from tdtrack.types import Detections, FloatArray, Image, Tracks
 
-__all__ = ["LOOKS_FILE", "read_gallery"]
+__all__ = ["LOOKS_FILE", "TrackNaming", "read_gallery", "video_origin"]
 
 LOOKS_FILE = "looks.npz"
 """What earlier videos taught, beside the photos."""
@@ -63,6 +66,70 @@ def read_gallery(folder: Path | str, engine: Engine) -> Gallery:
         name = photo.stem if photo.parent == place else photo.parent.name
         gallery.add(name, _embed(photo, engine), PHOTOS)
     return gallery
+
+
+def video_origin(place: str) -> str:
+    """Return what tells a video from others for the gallery that it is enrolled in; the same wherever it is moved."""
+    path = Path(place)
+    try:
+        status = path.stat()
+    except OSError:
+        return ""  # a camera or stream: what it shows does not come again
+    return f"{path.resolve().name} {status.st_size} {status.st_mtime_ns}"
+
+
+class TrackNaming:
+    """Says which track is whom: as far as it is known, and in the end.
+
+    With an origin, the tracks' looks join the gallery. Those of an earlier run of the same video are forgotten before: a kill
+    may have come between writing the gallery and the names, and a video does not meet itself.
+    """
+
+    def __init__(self, folder: Path, engine: Engine, config: AssociationConfig, origin: str | None) -> None:
+        """Read the gallery.
+
+        Args:
+            folder: of the gallery.
+            engine: detects and embeds.
+            config: of the tracker.
+            origin: what ``video_origin`` says of the video if its looks are to join the gallery, else ``None``.
+
+        Raises:
+            ConfigError, DataError: as ``read_gallery`` says; also where nobody is known and nobody will be.
+        """
+        self._looks_path = folder / LOOKS_FILE
+        self._gallery = read_gallery(folder, engine)
+        if origin:
+            self._gallery.forget(origin)
+        if origin is None and not len(self._gallery):
+            raise DataError(
+                f"gallery {folder} knows nobody; put photos (.jpg, .png, ...) there as NAME/1.jpg or NAME.jpg, or let "
+                "this video's tracks in with --enroll"
+            )
+        self._min_cosine = min_cosine_of(config.cosine_statistics)
+        self._floor = config.floor
+        self._origin = origin
+        self._looks = TrackLooks()
+
+    def __call__(self, detections: Detections, tracks: Tracks) -> dict[int, str]:
+        """Take in one frame; returns the names of its tracks as far as they are known by now."""
+        self._looks.observe(detections.select(detections.score >= self._floor), tracks)
+        named = self._looks.names(self._gallery, self._min_cosine, tracks.track_id.tolist())
+        return {track_id: name for track_id, (name, _) in named.items()}
+
+    def write(self, path: Path, *, whole: bool) -> list[Path]:
+        """Write names by track id, and of the whole source the gallery where it grows; returns the files."""
+        named = self._looks.names(self._gallery, self._min_cosine)
+        entries = {key: {"name": name, "cosine": round(cosine, 4)} for key, (name, cosine) in named.items()}
+        written = [path]
+        if self._origin is not None and whole:  # else the rest, when it is tracked, would meet itself
+            fresh = self._looks.enroll(self._gallery, named, self._origin)
+            entries |= {key: {"name": name, "cosine": None} for key, name in fresh.items()}
+            self._gallery.save(self._looks_path)
+            written.append(self._looks_path)
+        with atomic_write(path) as file:
+            file.write(readable_json(dict(sorted(entries.items())), indent=1))
+        return written
 
 
 def _space(engine: Engine) -> str:
