@@ -99,7 +99,10 @@ def test_table_1_from_nothing_and_again(run: Callable[..., str], out: Path) -> N
     for text in ("(76.0)", "(78.7)", "(9.61)", "paper: 102.3 %", "the paper finds: one network"):
         assert text in printed
     saved = json.loads((out / "table1.json").read_text())
-    assert [row["label"] for row in saved["rows"]] == ["Two-stage", "TDT-tracker", "TDT-tracker, normalised (ours)"]
+    own = ["TDT-tracker, normalised (ours)", "Two-stage on the TDT-tracker's boxes (ours)"]
+    assert [row["label"] for row in saved["rows"]] == ["Two-stage", "TDT-tracker", *own]
+    _, one_stage, _, same_boxes = (row["ours"][0] for row in saved["rows"])
+    assert one_stage["AP"] == pytest.approx(same_boxes["AP"], abs=1e-3) and one_stage["cosine"] == same_boxes["cosine"]
     assert saved["rows"][1]["paper"]["IDF1"] == 0.787
     assert saved["ratio"]["paper"] == pytest.approx(0.787 / 0.769)
     for row in saved["rows"]:
@@ -142,7 +145,8 @@ def test_tables_share_models_and_seeds_add_to_them(run: Callable[..., str], out:
 def test_rows_side_by_side_give_what_they_give_one_after_the_other(run: Callable[..., str], out: Path, tmp_path: Path) -> None:
     run("table1")
     printed = run("table1", processes=2, where=tmp_path)
-    assert "TDT-tracker and TDT-tracker, normalised (ours), seed 0: done" in printed
+    own = "TDT-tracker, normalised (ours) and Two-stage on the TDT-tracker's boxes (ours)"
+    assert f"TDT-tracker and {own}, seed 0: done" in printed
 
     def numbers(where: Path) -> list[dict[str, Any]]:
         rows = json.loads((where / "table1.json").read_text())["rows"]

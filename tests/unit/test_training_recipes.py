@@ -101,6 +101,7 @@ ROWS = {
     ("table1", "Two-stage"): "table1-two-stage",
     ("table1", "TDT-tracker"): None,
     ("table1", "TDT-tracker, normalised (ours)"): None,
+    ("table1", "Two-stage on the TDT-tracker's boxes (ours)"): None,
     ("table3", "ResNet50"): "{world}-table3-resnet50",
     ("table3", "ON-Small"): "{world}-table3-on-small",
     ("table3", "ON-Large"): None,
