@@ -115,6 +115,7 @@ def test_results_that_equal_the_truth_score_full_marks(tmp_path: Path, capsys: p
         (["export", "run", "--out", "model.bin"], "name a file that ends in .onnx"),
         (["train", "--train", "[{annotations: a.json, image: b}]", "--out", "o"], "did you mean 'images'?"),
         (["doctor", "nothing.json"], "nothing.json"),
+        (["doctor", "nothing.json", "--input-size", "64,96"], "--input-size is a detector's"),
     ],
 )
 def test_requests_that_cannot_be_met(

@@ -324,16 +324,19 @@ class LiveSource(PaintedSource):
             time.sleep(0.002)
 
 
-def test_a_live_source_drops_frames_counts_them_and_keeps_time(tmp_path: Path) -> None:
-    class Slow(WalkingEngine):
-        def __call__(self, frame: Image) -> Detections:
-            time.sleep(0.03)
-            return super().__call__(frame)
+class SlowEngine(WalkingEngine):
+    """Takes longer than a live source shows a frame."""
 
+    def __call__(self, frame: Image) -> Detections:
+        time.sleep(0.03)
+        return super().__call__(frame)
+
+
+def test_a_live_source_drops_frames_counts_them_and_keeps_time(tmp_path: Path) -> None:
     files, seen = outputs(tmp_path), []
     summary = track_source(
         LiveSource(range(60)),
-        Slow(),
+        SlowEngine(),
         Tracker(MOTION, frame_rate=10),
         **files,
         progress=False,
@@ -359,12 +362,7 @@ def test_a_live_source_drops_frames_counts_them_and_keeps_time(tmp_path: Path) -
 
 
 def test_of_a_live_source_the_frames_that_are_looked_at_count(tmp_path: Path) -> None:
-    class Slow(WalkingEngine):
-        def __call__(self, frame: Image) -> Detections:
-            time.sleep(0.03)
-            return super().__call__(frame)
-
-    summary = track_source(LiveSource(range(400)), Slow(), Tracker(MOTION, frame_rate=10), max_frames=3, progress=False)
+    summary = track_source(LiveSource(range(400)), SlowEngine(), Tracker(MOTION, frame_rate=10), max_frames=3, progress=False)
     assert summary.frames == 3
     assert summary.dropped > 0
 

@@ -46,6 +46,8 @@ def _doctor_arguments(parser: ArgumentParser) -> None:
 def _doctor(settings: Settings, console: Console) -> int:
     if settings["data"].lower().endswith(".onnx"):
         return _doctor_detector(settings, console)
+    if settings["input_size"]:
+        raise ConfigError("--input-size is a detector's (.onnx); leave it out")
     from tdtrack.data.doctor import inspect
 
     how = {name: settings[name] for name in ("images", "format", "split", "box", "decode")}

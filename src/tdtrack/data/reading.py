@@ -173,9 +173,9 @@ class Gathering:
         sizes = self._sizes(np.bincount(image_row, minlength=len(self._images)), decode=decode)
 
         found = np.flatnonzero(np.all(sizes[image_row] > 0, axis=1)) if len(self._images) else image_row
-        strays = found[:0]
+        far = found[:0]
         if self.relative:
-            found, strays = self._refuse_pixels(found, image_row, record, tlwh)
+            found, far = self._refuse_pixels(found, image_row, record, tlwh)
             tlwh[found] *= np.tile(sizes[image_row[found]], (1, 2))
         checked = check_boxes(tlwh[found], sizes[image_row[found]])
         for row in checked.worth_saying.tolist():
@@ -183,8 +183,8 @@ class Gathering:
             where = self._where(image_row[found[row]], record[found[row]])
             self.problems.append(Problem(kind, where, message, dropped=not checked.usable[row]))
         keep = found[checked.usable]
-        strays = np.setdiff1d(image_row[np.concatenate([strays, found[checked.misplaced]])], image_row[keep])
-        sizes[strays] = 0  # images that lost every box are not known to be empty
+        lost = np.concatenate([far, found[checked.misplaced]])
+        sizes[np.setdiff1d(image_row[lost], image_row[keep])] = 0  # images that lost every box are not known to be empty
         usable = np.all(sizes > 0, axis=1)
         image_id = np.array([image.image_id for image in self._images], np.int64)
         images = images_from_columns(

@@ -90,8 +90,8 @@ def write_submission(results: Path | str, benchmark: str, out: Path | str, *, sp
     with atomic_write(out, "wb") as target:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in content.items():
-                text = "".join(f"{line}\n" for line in text.split("\n") if line.strip())
-                archive.writestr(zipfile.ZipInfo(f"{name}.txt", _EPOCH), text, zipfile.ZIP_DEFLATED)
+                rows_only = "".join(f"{line}\n" for line in text.split("\n") if line.strip())  # blank lines stop the server
+                archive.writestr(zipfile.ZipInfo(f"{name}.txt", _EPOCH), rows_only, zipfile.ZIP_DEFLATED)
         target.flush()
         rows = check_submission(target.name, benchmark, split=split).rows
     return Submission(Path(out), rows)
