@@ -81,9 +81,9 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(out: Path, scale: Scale) -> Callable[..., str]:
-    def run(table: str, seeds: int = 1, processes: int = 1, where: Path = out) -> str:
+    def run(table: str, where: Path = out, **settings: Any) -> str:
         console = Console(record=True, width=160)
-        reproduce(Request(table, str(where), seeds=seeds, processes=processes), scale, console)
+        reproduce(Request(table, str(where), **settings), scale, console)
         return console.export_text()
 
     return run
@@ -142,6 +142,20 @@ def test_tables_share_models_and_seeds_add_to_them(run: Callable[..., str], out:
     assert images == [3, 6] and len(load_dataset(world / "detection" / "train.json", world / "detection" / "images")) == 9
 
 
+def test_single_rows_trained_longer(run: Callable[..., str], out: Path) -> None:
+    run("table1")
+    before = models(out)
+    printed = run("table1", rows=("TDT-tracker",), length=2)
+    assert "Two-stage" not in printed and "1 seed per row, trained 2 times as long" in printed and "IDF1 of" not in printed
+    (new,) = set(models(out)) - set(before)
+    assert "steps: 4" in (out / "runs" / new / "config.yaml").read_text()
+    saved = json.loads((out / "table1.json").read_text())
+    assert saved["length"] == 2 and [row["label"] for row in saved["rows"]] == ["TDT-tracker"]
+    assert (saved["ratio"]["ours"], saved["ratio"]["paper"]) == (None, None)
+    run("table1")
+    assert len(json.loads((out / "table1.json").read_text())["rows"]) == 4 and len(models(out)) == len(before) + 1
+
+
 def test_rows_side_by_side_give_what_they_give_one_after_the_other(run: Callable[..., str], out: Path, tmp_path: Path) -> None:
     run("table1")
     printed = run("table1", processes=2, where=tmp_path)
@@ -193,6 +207,11 @@ def test_the_command_says_what_it_cannot_do(tmp_path: Path, capsys: pytest.Captu
         reproduce(Request("table1", str(tmp_path), seeds=0), walkers_scale(), Console(quiet=True))
     with pytest.raises(ConfigError, match="processes is 0"):
         reproduce(Request("table1", str(tmp_path), processes=0), walkers_scale(), Console(quiet=True))
+    with pytest.raises(ConfigError, match="length is 0"):
+        reproduce(Request("table1", str(tmp_path), length=0), walkers_scale(), Console(quiet=True))
+    assert cli.main(["reproduce", "table5", "--out", str(tmp_path / "x"), "--rows", "MNet", "MNet FPN"]) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "table5 has no row 'MNet FPN'; choose of 'MNet', 'MNet-FPN', 'RNet34-FPN', 'RNet50-FPN'" in message
     assert cli.main(["reproduce", "table1", "--world", "moon"]) == 2
     (tmp_path / "scale.yaml").write_text("walkers:\n  sequencs: 3\n")
     assert cli.main(["reproduce", "table1", "--scale", str(tmp_path / "scale.yaml"), "--out", str(tmp_path / "x")]) == 2
@@ -289,7 +308,7 @@ def test_a_row_is_tracked_with_what_was_fitted_to_the_boxes_that_are_held_out_no
         network, metadata = load_model(model)
         save_model(model, network, {**metadata, "appearance": {**fitted, "max_appearance_cost": 9.0}})  # of older boxes
         given.clear()
-        shop._measure(row, shop.plan(row, 0), out / f"tracks-{method}")
+        shop.measure(row, 0)
         prefix = "teacher_" if row.two_stage else ""
         for config in given:
             assert config.max_appearance_cost == fitted[f"{prefix}max_appearance_cost"]

@@ -35,6 +35,7 @@ __all__ = ["Measurement", "Workshop"]
 Measurement = dict[str, Any]
 """One row and seed: numbers by key of ``COLUMNS``, and under ``"sequences"`` MOTA, IDF1, HOTA and AP of each sequence."""
 
+_MEASURED = "measurement.json"
 _KEPT = ("MOTA", "IDF1", "HOTA", "IDSW")
 
 
@@ -87,7 +88,7 @@ class Workshop:
 
     def measured(self, row: Row, seed: int) -> bool:
         """Tell whether the numbers of this row and seed are there."""
-        return self._file(row, seed).is_file()
+        return (self.folder(row, seed) / _MEASURED).is_file()
 
     def measure(self, row: Row, seed: int) -> Measurement:
         """Train a row's model, track with it and measure; what is there already is kept.
@@ -100,25 +101,56 @@ class Workshop:
             TdtrackError: whatever stops a stage; the stages before it are kept.
             KeyboardInterrupt: the user stopped it; the training resumes where it was.
         """
-        file = self._file(row, seed)
-        measurement: Measurement = once(file, lambda: self._measure(row, self.plan(row, seed), file.with_name("tracks")))
+        measurement: Measurement = once(self.folder(row, seed) / _MEASURED, lambda: self._measure(row, seed))
         return measurement
 
-    def _file(self, row: Row, seed: int) -> Path:
+    def folder(self, row: Row, seed: int) -> Path:
+        """Return where what was measured on this row and seed lies, whether it is there or not."""
         how = asdict(self._tracker()), row.two_stage, *(["normalised"] if row.normalised else [])
         key = content_key(Path(self.plan(row, seed).out).name, *how, self.material.sequences_key())
-        return self.out / "results" / key / "measurement.json"
+        return self.out / "results" / key
 
-    def _measure(self, row: Row, plan: TrainConfig, tracks: Path) -> Measurement:
+    def equip(self, row: Row, seed: int) -> tuple[Path, AssociationConfig]:
+        """Make what a row tracks with.
+
+        Args:
+            row: the row.
+            seed: as in ``plan``.
+
+        Returns:
+            Its model, trained if it was not, normalised where the row asks for it, and calibrated to the held-out boxes;
+            and the scale's tracker with what calibration found.
+
+        Raises:
+            TdtrackError: whatever stops a stage; the stages before it are kept.
+        """
+        plan = self.plan(row, seed)
         model = Path(plan.out) / MODEL_FILE
         if not model.is_file():
             train(replace(plan, train=self._training(row, plan)))
         if row.normalised:
             datasets = [load_source(source) for source in self.material.training(row.data, identities=False)]
-            model = normalise_model(model, datasets, tracks.with_name(MODEL_FILE))
+            model = normalise_model(model, datasets, self.folder(row, seed) / MODEL_FILE)
         teacher = self.material.teacher(row.teacher)
         held_out = self._annotated(self.material.held_out(), "held-out", row.teacher)
         fitted = calibrate_model(model, load_source(held_out), teacher, again=True)  # the model may be older than these boxes
+        prefix = "teacher_" if row.two_stage else ""
+        config = replace(
+            self._tracker(),
+            max_appearance_cost=fitted[f"{prefix}max_appearance_cost"],
+            cosine_statistics=tuple(fitted[f"{prefix}cosine_statistics"]),
+        )
+        return model, config
+
+    def engine(self, row: Row, detector: Engine, floor: float) -> Engine:
+        """Return what a row tracks with: the detector itself, or with the teacher on crops of boxes from the floor on."""
+        if not row.two_stage:
+            return detector
+        return TwoStageEngine(detector, self.material.teacher(row.teacher), min_embed_score=floor)
+
+    def _measure(self, row: Row, seed: int) -> Measurement:
+        model, config = self.equip(row, seed)
+        held_out = self._annotated(self.material.held_out(), "held-out", row.teacher)
         agreement = evaluate_model(
             model,
             held_out.annotations,
@@ -127,13 +159,7 @@ class Workshop:
             split=held_out.split,
             skip_bad=held_out.skip_bad_boxes,
         )
-        prefix = "teacher_" if row.two_stage else ""
-        config = replace(
-            self._tracker(),
-            max_appearance_cost=fitted[f"{prefix}max_appearance_cost"],
-            cosine_statistics=tuple(fitted[f"{prefix}cosine_statistics"]),
-        )
-        measurement = self._track(row, model, config, tracks)
+        measurement = self._track(row, model, config, self.folder(row, seed) / "tracks")
         return {**measurement, "cosine": agreement.mean_cosine, "teacher_mAP": self.material.teacher_map(row.teacher)}
 
     def _training(self, row: Row, plan: TrainConfig) -> tuple[DataSource, ...]:
@@ -151,9 +177,7 @@ class Workshop:
     def _track(self, row: Row, model: Path, config: AssociationConfig, out: Path) -> Measurement:
         """Track every sequence; returns tracking metrics, AP of what was detected on the way, and frames per second."""
         detector = _Recorder(load_engine(model))
-        engine: Engine = detector
-        if row.two_stage:
-            engine = TwoStageEngine(detector, self.material.teacher(row.teacher), min_embed_score=config.floor)
+        engine = self.engine(row, detector, config.floor)
         truth: dict[str, Sequence[AnnotatedImage]] = {}
         found: dict[str, list[Detections]] = {}
         spent: list[TrackSummary] = []
