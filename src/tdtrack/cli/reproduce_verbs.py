@@ -26,6 +26,8 @@ def _reproduce_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=str, default="runs/reproduce", help="folder for everything; tables share models there")
     parser.add_argument("--seeds", type=int, default=1, help="trainings per row")
     parser.add_argument("--processes", type=int, default=1, help="trainings at a time")
+    parser.add_argument("--rows", type=str, nargs="+", default=[], help="labels of single rows, for instance MNet MNet-FPN")
+    parser.add_argument("--length", type=int, default=1, help="how many times as long to train as the scale says")
     parser.add_argument("--scale", type=str, default="", help="YAML file: world size, training length, tracker")
 
 
@@ -40,7 +42,7 @@ def _reproduce(settings: Settings, console: Console) -> int:
     scale = paper_scale() if settings["data_root"] else walkers_scale()
     if path := settings.pop("scale"):
         scale = read_scale(path, scale)
-    reproduce(Request(**settings), scale, console)
+    reproduce(Request(**{**settings, "rows": tuple(settings["rows"])}), scale, console)
     return 0
 
 

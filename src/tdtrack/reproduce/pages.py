@@ -81,10 +81,12 @@ def _cell(number: Number, name: str) -> str:
 def _remarks(result: TableResult) -> list[str]:
     table, asked, (ours, paper) = result.table, result.table.comparison, result.ratio()
     beside = "" if paper is None else f" (paper: {100 * paper:.1f} %)"
+    longer = f", trained {result.length} times as long" if result.length > 1 else ""
+    ratio = f"{asked.metric} of {asked.first!r} over {asked.second!r}: {'-' if ours is None else f'{100 * ours:.1f} %'}{beside}"
     remarks = [
-        f"{asked.metric} of {asked.first!r} over {asked.second!r}: {'-' if ours is None else f'{100 * ours:.1f} %'}{beside}",
+        *[ratio] * ({asked.first, asked.second} <= result.measured.keys()),
         f"the paper finds: {table.finding}",
-        f"{result.seeds} seed{'s' if result.seeds > 1 else ''} per row",
+        f"{result.seeds} seed{'s' if result.seeds > 1 else ''} per row{longer}",
     ]
     unmatched = {name: row.label for row in table.rows for name in row.paper_sequences if name not in result.sequences}
     return remarks + [f"the paper also shows {', '.join(unmatched)}, which was not tracked here"] * bool(unmatched)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -36,15 +36,18 @@ class TableResult:
     Attributes:
         key: of ``TABLES``.
         measured: by label of the row, one measurement per seed.
+        length: how many times as long as the scale says its rows were trained.
     """
 
     key: str
     measured: Mapping[str, Sequence[Mapping[str, Any]]]
+    length: int = 1
 
     @property
     def table(self) -> Table:
-        """What was asked for."""
-        return TABLES[self.key]
+        """What was asked for: the rows that were measured."""
+        table = TABLES[self.key]
+        return replace(table, rows=tuple(row for row in table.rows if row.label in self.measured))
 
     @property
     def seeds(self) -> int:
@@ -67,13 +70,10 @@ class TableResult:
 
     def ratio(self) -> tuple[float | None, float | None]:
         """Return the comparison of the table's text: ours over means, and the paper's; ``None`` where there is none."""
-        asked = self.table.comparison
-        first, second = (
-            self.number(row, asked.metric)
-            for label in (asked.first, asked.second)
-            for row in self.table.rows
-            if row.label == label
-        )
+        asked, rows = self.table.comparison, {row.label: row for row in self.table.rows}
+        if not {asked.first, asked.second} <= rows.keys():
+            return None, None
+        first, second = (self.number(rows[label], asked.metric) for label in (asked.first, asked.second))
         ours = first.mean / second.mean if second.mean else None
         return ours, None if first.paper is None or second.paper is None else first.paper / second.paper
 
@@ -85,6 +85,7 @@ class TableResult:
             "title": self.table.title,
             "version": __version__,
             "seeds": self.seeds,
+            "length": self.length,
             "rows": [
                 {
                     "label": row.label,

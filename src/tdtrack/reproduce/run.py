@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -34,6 +34,8 @@ class Request:
         data_root: folder of real data; empty takes the walkers world.
         seeds: trainings per row; results are means over them.
         processes: trainings at a time.
+        rows: labels of the rows that are wanted; empty takes all.
+        length: how many times as long as the scale says rows are trained.
     """
 
     table: str
@@ -41,6 +43,8 @@ class Request:
     data_root: str = ""
     seeds: int = 1
     processes: int = 1
+    rows: tuple[str, ...] = ()
+    length: int = 1
 
 
 def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
@@ -52,18 +56,19 @@ def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
         console: where the table goes.
 
     Returns:
-        What was measured; also in ``out/<table>.json`` and ``.md``, and as a picture where the paper has one.
+        What was measured; also in ``out/<table>.json`` and ``.md``, and as a picture where the paper has one. Each holds
+        what was asked for last.
 
     Raises:
-        ConfigError: there is no such table, the scale's ``table_length`` cannot be used, or ``seeds`` or
-            ``processes`` is below 1.
+        ConfigError: there is no such table or row, the scale's ``table_length`` cannot be used, or ``seeds``,
+            ``processes`` or ``length`` is below 1.
         TdtrackError: whatever stops a stage; a second call goes on from there.
         KeyboardInterrupt: the user stopped it; a second call goes on from there.
     """
-    for name in ("seeds", "processes"):
+    for name in ("seeds", "processes", "length"):
         if (value := getattr(request, name)) < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")
-    table, out = scale.of(request.table), Path(request.out)
+    table, out = _asked(scale.of(request.table), request), Path(request.out)
     sweep(out, below=True)
     material: Material = FolderMaterial(Path(request.data_root)) if request.data_root else WalkersMaterial(scale, out)
     workshop = Workshop(material, scale, out)
@@ -71,7 +76,7 @@ def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
     if request.processes > 1:
         measure_side_by_side(workshop, table.rows, request.seeds, request.processes, console)
     measured = {row.label: [workshop.measure(row, seed) for seed in range(request.seeds)] for row in table.rows}
-    result = TableResult(request.table, measured)
+    result = TableResult(request.table, measured, request.length)
     with atomic_write(out / f"{request.table}.json", "w") as file:
         json.dump(result.to_dict(), file, indent=2)
     with atomic_write(out / f"{request.table}.md", "w") as file:
@@ -80,6 +85,16 @@ def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
         plot_bars(*bars(result), out / f"{request.table}.png", title=table.title)
     print_table(result, console)
     return result
+
+
+def _asked(table: Table, request: Request) -> Table:
+    """Return the rows that were asked for, trained as long as that."""
+    labels = [row.label for row in table.rows]
+    for label in request.rows:
+        if label not in labels:
+            raise ConfigError(f"{request.table} has no row {label!r}; choose of {', '.join(map(repr, labels))}")
+    wanted = [row for row in table.rows if not request.rows or row.label in request.rows]
+    return replace(table, rows=tuple(replace(row, length=row.length * request.length) for row in wanted))
 
 
 def _announce(table: Table, workshop: Workshop, seeds: int, console: Console) -> None:
