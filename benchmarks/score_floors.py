@@ -99,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     scale = walkers_scale()
     workshop = Workshop(WalkersMaterial(scale, arguments.out), scale, arguments.out)
-    rows = scale.of("table1").rows
+    rows = scale.of("table1").rows[:3]  # the fourth is about embeddings on equal boxes
     measured = {row.label: [measure(workshop, row, seed) for seed in range(arguments.seeds)] for row in rows}
     means = {
         label: {
