@@ -29,3 +29,12 @@ def test_the_docs_print_every_row_of_a_record(path: Path) -> None:
     rows = [line for line in page if line.startswith("| ") and line.split("|")[1].strip() in ("", *measured)]
     assert len(rows) == len(measured) + 1 and not (set(rows) - set(docs)), set(rows) - set(docs)
     assert f"benchmarks/results/{path.name}" in "".join(docs), "and say where they are from"
+
+
+def test_the_docs_print_the_floors_of_table_1() -> None:
+    path = ROOT / "benchmarks" / "results" / "score-floors--2-core-x86_64.json"
+    docs = (ROOT / "docs" / "paper.md").read_text()
+    for label, row in json.loads(path.read_text())["results"]["mean IDF1"].items():
+        cells = [f"{100 * row[floor]:.1f}" for floor in ("0.3", "0.4", "0.5", "0.6", "own")]
+        assert f"| {' | '.join([label, *cells])} |" in docs.splitlines()
+    assert f"benchmarks/results/{path.name}" in docs
