@@ -82,11 +82,12 @@ def measure(workshop: Workshop, row: Row, seed: int) -> dict[str, Any]:
     """Return a row's own floor and what it reaches from every floor."""
     model, config = workshop.equip(row, seed)
     detector, sequences, folder = load_engine(model), workshop.material.sequences(), workshop.folder(row, seed)
-    detect(workshop.engine(row, detector, LOWEST), sequences, folder / "found")
+    found = folder / f"found-from-{LOWEST}"
+    detect(workshop.engine(row, detector, LOWEST), sequences, found)
     own = best_f1(detector, workshop.material)
     result: dict[str, Any] = {"own floor": own}
     for name, floor in {**{str(floor): floor for floor in FLOORS}, "own": own}.items():
-        result[name] = track(replace(config, min_score=floor), sequences, folder / "found", folder / f"tracks-{name}")
+        result[name] = track(replace(config, min_score=floor), sequences, found, folder / f"tracks-{name}")
         numbers = "  ".join(f"{key} {value:.4g}" for key, value in result[name].items())
         print(f"{row.label}, seed {seed}, floor {floor:.3f}: {numbers}", flush=True)
     return result
