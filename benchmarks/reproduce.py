@@ -38,6 +38,7 @@ def main() -> None:
     results = json.loads((arguments.out / f"{arguments.table}.json").read_text())
     results["scale"] = Path(arguments.scale).read_text() if arguments.scale else "default"
     part = [re.sub(r"\W+", "-", row).strip("-") for row in arguments.rows] + [f"x{arguments.length}"] * (arguments.length > 1)
+    part += [Path(arguments.scale).stem.removeprefix("reproduce-")] if arguments.scale else []
     print(record.save("-".join(["reproduce", arguments.table, *part]), f"tdtrack {shlex.join(words)}", results))
 
 

@@ -44,7 +44,8 @@ def test_all_recipes_are_found() -> None:
     names = {path.stem for path in RECIPES}
     assert {"paper-table1", "paper-benchmark", "paper-mot20-finetune", "laptop-people", "laptop-tiny"} <= names
     assert {"walkers-table1", "walkers-table2", "walkers-mot20-finetune", "table5-mnet", "table6-64", "fig6-1"} <= names
-    assert len(RECIPES) == 35 and [path.stem for path in SCALES] == ["reproduce-demo-world", "reproduce-walkers"]
+    assert len(RECIPES) == 35
+    assert [path.stem for path in SCALES] == ["reproduce-demo-world", "reproduce-resnet34", "reproduce-walkers"]
 
 
 def test_the_papers_training_data_are_parts_of_a_recipe() -> None:
@@ -145,8 +146,9 @@ def test_rows_of_tables_and_recipes_are_the_same_settings(world: str) -> None:
         )
 
 
-def test_the_scale_recipe_is_the_default() -> None:
-    for path in SCALES:  # YAML would take the last of two sections of one name
+def test_the_scale_recipes_against_the_default() -> None:
+    demo_file, resnet_file, walkers_file = SCALES
+    for path in (demo_file, walkers_file):  # YAML would take the last of two sections of one name
         sections = re.findall(r"^(\S.*?):", path.read_text(), re.M)
         assert [name for name in sections if not name.startswith("#")] == [
             "walkers",
@@ -155,7 +157,7 @@ def test_the_scale_recipe_is_the_default() -> None:
             "tracker",
             "table_length",
         ]
-    demo_world, walkers = (read_scale(str(path), paper_scale()) for path in SCALES)
+    demo_world, walkers = (read_scale(str(path), paper_scale()) for path in (demo_file, walkers_file))
     found, wanted = walkers, walkers_scale()
     assert found.walkers == wanted.walkers
     base = TrainConfig(out="", train=PLACEHOLDER)
@@ -165,6 +167,9 @@ def test_the_scale_recipe_is_the_default() -> None:
     assert {name: found.tracker[name] for name in wanted.tracker} == wanted.tracker
     assert (found.teacher_steps, found.table_length) == (wanted.teacher_steps, wanted.table_length)
     assert demo_world.walkers == WalkersConfig()
-    over_default = read_scale(str(SCALES[0]), walkers_scale())
+    over_default = read_scale(str(demo_file), walkers_scale())
     assert over_default.train == {**demo_world.train, **precision}
     assert all(over_default.of(name) == table for name, table in TABLES.items()), "its tables train equally long"
+    larger = read_scale(str(resnet_file), wanted)
+    assert apply_settings(base, larger.train) == apply_settings(base, {**wanted.train, "model.backbone": "resnet34"})
+    assert (larger.walkers, larger.table_length) == (wanted.walkers, wanted.table_length), "its world is the default's"
