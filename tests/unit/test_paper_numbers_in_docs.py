@@ -38,3 +38,12 @@ def test_the_docs_print_the_floors_of_table_1() -> None:
         cells = [f"{100 * row[floor]:.1f}" for floor in ("0.3", "0.4", "0.5", "0.6", "own")]
         assert f"| {' | '.join([label, *cells])} |" in docs.splitlines()
     assert f"benchmarks/results/{path.name}" in docs
+
+
+def test_the_docs_print_what_the_teacher_reaches_on_the_boxes_of_table_5() -> None:
+    path = ROOT / "benchmarks" / "results" / "teacher-on-boxes-table5--2-core-x86_64.json"
+    docs = (ROOT / "docs" / "paper.md").read_text()
+    for label, row in json.loads(path.read_text())["results"].items():
+        cells = [f"{100 * row[whose]['mean'][metric]:.1f}" for whose in ("own", "teacher's") for metric in ("MOTA", "IDF1")]
+        assert f"| {' | '.join([label, *cells])} |" in docs.splitlines()
+    assert f"benchmarks/results/{path.name}" in docs
