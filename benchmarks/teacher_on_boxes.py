@@ -17,6 +17,7 @@ import numpy as np
 import record
 
 from tdtrack.reproduce.material import WalkersMaterial
+from tdtrack.reproduce.run import Request, requested
 from tdtrack.reproduce.scale import walkers_scale
 from tdtrack.reproduce.tables import Row
 from tdtrack.reproduce.workshop import Workshop
@@ -47,10 +48,8 @@ def main() -> None:
     arguments = parser.parse_args()
     scale = walkers_scale()
     workshop = Workshop(WalkersMaterial(scale, arguments.out), scale, arguments.out)
-    rows = {row.label: replace(row, length=row.length * arguments.length) for row in scale.of(arguments.table).rows}
-    if unknown := set(arguments.rows) - set(rows):
-        parser.error(f"{arguments.table} has no row {', '.join(sorted(unknown))}; it has {', '.join(rows)}")
-    results = {label: measure(workshop, rows[label], arguments.seeds) for label in arguments.rows}
+    table = requested(Request(arguments.table, rows=tuple(arguments.rows), length=arguments.length), scale)
+    results = {row.label: measure(workshop, row, arguments.seeds) for row in table.rows}
     words = [arguments.table, "--out", str(arguments.out), "--rows", *arguments.rows]
     words += ["--length", str(arguments.length), "--seeds", str(arguments.seeds)]
     command = f"python benchmarks/teacher_on_boxes.py {shlex.join(words)}"

@@ -21,7 +21,7 @@ from tdtrack.reproduce.tables import Table
 from tdtrack.reproduce.workshop import Workshop
 from tdtrack.training.pace import seconds_per_iteration
 
-__all__ = ["Request", "reproduce"]
+__all__ = ["Request", "reproduce", "requested"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
     for name in ("seeds", "processes", "length"):
         if (value := getattr(request, name)) < 1:
             raise ConfigError(f"{name} is {value}; it must be at least 1")
-    table, out = _asked(scale.of(request.table), request), Path(request.out)
+    table, out = requested(request, scale), Path(request.out)
     sweep(out, below=True)
     material: Material = FolderMaterial(Path(request.data_root)) if request.data_root else WalkersMaterial(scale, out)
     workshop = Workshop(material, scale, out)
@@ -87,8 +87,17 @@ def reproduce(request: Request, scale: Scale, console: Console) -> TableResult:
     return result
 
 
-def _asked(table: Table, request: Request) -> Table:
-    """Return the rows that were asked for, trained as long as that."""
+def requested(request: Request, scale: Scale) -> Table:
+    """Return the rows that a request asks for, trained as long as it says.
+
+    Args:
+        request: names table, rows and length.
+        scale: how long the table's rows are trained at length 1.
+
+    Raises:
+        ConfigError: there is no such table or row, or the scale's ``table_length`` cannot be used.
+    """
+    table = scale.of(request.table)
     labels = [row.label for row in table.rows]
     for label in request.rows:
         if label not in labels:
